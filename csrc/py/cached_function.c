@@ -1,0 +1,671 @@
+/* SPDX-License-Identifier: MIT */
+#include "py/cached_function.h"
+
+#include "py/bound_function.h"
+#include "py/call.h"
+#include "py/errors.h"
+#include "py/function_methods.h"
+#include "py/state.h"
+
+#include "base/ck_clock.h"
+#include "codec/ck_frame.h"
+
+/* ---- the hit path -------------------------------------------------------------- */
+
+enum found {
+    FOUND_HIT,    /* *value is the answer */
+    FOUND_NOT,    /* `lookup` holds the key */
+    FOUND_FAILED, /* an exception is set */
+    FOUND_PLAIN,  /* call the function, nothing is cached */
+};
+
+/* Whole-key and key= functions: the callable's result in place of the arguments. */
+static enum ckpy_bound
+encode_key_of(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
+              PyObject *kwnames, struct ck_buf *out)
+{
+    PyObject *key = PyObject_Vectorcall(self->policy.key_of, args, (size_t)nargs, kwnames);
+    if (key == NULL)
+        return CKPY_BOUND_FAILED;
+    enum ckpy_bound bound;
+    if (self->policy.full_key && !PyUnicode_CheckExact(key)) {
+        PyErr_Format(PyExc_TypeError, "full_key= must return a str, not %.100s",
+                     Py_TYPE(key)->tp_name);
+        bound = CKPY_BOUND_FAILED;
+    }
+    else {
+        bound = ckpy_arguments_encode_value(self->state, self->tokens, key, out);
+        if (bound == CKPY_BOUND_UNCACHEABLE) {
+            PyObject *name = PyUnicode_FromString("key=");
+            if (name != NULL)
+                ckpy_raise_uncacheable(self->state, name);
+            Py_XDECREF(name);
+        }
+    }
+    Py_DECREF(key);
+    return bound;
+}
+
+static inline enum ckpy_bound
+encode_key(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
+           PyObject *kwnames, struct ckpy_lookup *lookup)
+{
+    ck_buf_init(&lookup->key, lookup->space, sizeof lookup->space);
+    lookup->entry = NULL;
+    if (CK_UNLIKELY(self->policy.key_of != NULL))
+        return encode_key_of(self, args, nargs, kwnames, &lookup->key);
+    return ckpy_arguments_encode(self->state, &self->signature, self->tokens, args, nargs,
+                                 kwnames, &lookup->key);
+}
+
+static inline void
+find_entry(struct ckpy_function *self, struct ckpy_lookup *lookup)
+{
+    const struct ck_store *store = self->memory->store;
+    lookup->hash = ck_store_hash(store, self->owner, lookup->key.data, lookup->key.len);
+    lookup->entry = ck_store_find(store, self->owner, lookup->hash, lookup->key.data,
+                                  lookup->key.len);
+}
+
+enum ckpy_bound
+ckpy_function_key(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames, struct ckpy_lookup *lookup)
+{
+    enum ckpy_bound bound = encode_key(self, args, nargs, kwnames, lookup);
+    if (bound == CKPY_BOUND) {
+        if (self->memory != NULL)
+            find_entry(self, lookup);
+        else
+            lookup->hash = XXH3_64bits_withSeed(lookup->key.data, lookup->key.len,
+                                                self->owner->salt);
+    }
+    return bound;
+}
+
+static int
+count_uncacheable(struct ckpy_function *self)
+{
+    self->stats.uncacheable++;
+    PyErr_Clear();
+    ckpy_function_report(self, "uncacheable", NULL);
+    return FOUND_PLAIN;
+}
+
+/* What to do about arguments without a key. */
+static enum found
+not_bound(struct ckpy_function *self, enum ckpy_bound bound)
+{
+    if (bound == CKPY_BOUND_NOT)
+        return FOUND_PLAIN; /* the function itself raises the TypeError it would */
+    if (bound == CKPY_BOUND_UNCACHEABLE && self->policy.call_uncacheable)
+        return count_uncacheable(self);
+    return FOUND_FAILED;
+}
+
+PyObject *
+ckpy_function_handout(struct ckpy_function *self, PyObject *held, uint8_t kind)
+{
+    if (CK_LIKELY(kind == CKPY_KIND_REFERENCE || kind == CKPY_KIND_OBJECT))
+        return Py_NewRef(held);
+    if (kind == CKPY_KIND_SERIALIZED) {
+        PyObject *view = PyMemoryView_FromObject(held);
+        PyObject *value =
+            view == NULL
+                ? NULL
+                : PyObject_CallMethod(self->policy.serializer, "deserialize", "O", view);
+        Py_XDECREF(view);
+        return value;
+    }
+    return ckpy_handout(self->state, held, (enum ckpy_kind)kind, self->policy.returns);
+}
+
+/* Hand out a form that runs code: the entry may be evicted meanwhile. */
+static PyObject *
+handout_owned(struct ckpy_function *self, struct ck_entry *entry)
+{
+    PyObject *held = Py_NewRef((PyObject *)entry->value);
+    PyObject *value = ckpy_function_handout(self, held, entry->kind);
+    Py_DECREF(held);
+    return value;
+}
+
+static inline enum found
+look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
+        PyObject *kwnames, struct ckpy_lookup *lookup, PyObject **value)
+{
+    enum ckpy_bound bound = encode_key(self, args, nargs, kwnames, lookup);
+    if (CK_UNLIKELY(bound != CKPY_BOUND))
+        return not_bound(self, bound);
+    if (CK_UNLIKELY(self->memory == NULL)) {
+        lookup->hash = XXH3_64bits_withSeed(lookup->key.data, lookup->key.len,
+                                            self->owner->salt);
+        return FOUND_NOT;
+    }
+    find_entry(self, lookup);
+    struct ck_entry *entry = lookup->entry;
+    if (CK_UNLIKELY(entry == NULL || !self->reads_memory))
+        return FOUND_NOT;
+    if (entry->fresh_until != CK_NEVER && ck_clock_coarse() >= entry->fresh_until)
+        return FOUND_NOT;
+    ck_entry_touch(entry);
+    self->stats.l1_hits++;
+    if (CK_LIKELY(entry->kind == CKPY_KIND_REFERENCE || entry->kind == CKPY_KIND_OBJECT))
+        *value = Py_NewRef((PyObject *)entry->value);
+    else
+        *value = handout_owned(self, entry);
+    return CK_LIKELY(*value != NULL) ? FOUND_HIT : FOUND_FAILED;
+}
+
+static inline void
+lookup_fini(struct ckpy_lookup *lookup)
+{
+    if (CK_UNLIKELY(lookup->key.data != lookup->space))
+        ck_buf_fini(&lookup->key);
+}
+
+/* ---- calls --------------------------------------------------------------------- */
+
+static int
+is_off(struct ckpy_function *self)
+{
+    PyObject *off = PyObject_CallMethod(self->plan, "is_off", NULL);
+    int result = off == NULL ? -1 : PyObject_IsTrue(off);
+    Py_XDECREF(off);
+    return result;
+}
+
+/* Start the awaitable of an async miss, or run a sync one to its end. */
+static PyObject *
+start(struct ckpy_function *self, enum ck_mode mode, const struct ckpy_lookup *lookup,
+      PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    struct ckpy_call *call =
+        ckpy_call_new(self, mode, lookup, args, nargsf, kwnames, self->is_async);
+    if (call == NULL)
+        return NULL;
+    PyObject *result;
+    if (self->is_async) {
+        PyObject *drive = ckpy_state_import(self->state, &self->state->drive,
+                                            "cachekit._aio", "drive");
+        result = drive == NULL ? NULL : PyObject_CallOneArg(drive, (PyObject *)call);
+    }
+    else {
+        result = ckpy_call_drive(call);
+    }
+    Py_DECREF(call);
+    return result;
+}
+
+static PyObject *
+completed(struct ckpy_function *self, PyObject *value)
+{
+    PyObject *wrap = ckpy_state_import(self->state, &self->state->completed,
+                                       "cachekit._aio", "completed");
+    PyObject *result = wrap == NULL ? NULL : PyObject_CallOneArg(wrap, value);
+    Py_DECREF(value);
+    return result;
+}
+
+static PyObject *
+function_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    struct ckpy_lookup lookup;
+    PyObject *value = NULL;
+    if (CK_UNLIKELY(self->off->value != 0)) {
+        int off = is_off(self);
+        if (off != 0)
+            return off < 0 ? NULL
+                           : PyObject_Vectorcall(self->function, args, nargsf, kwnames);
+    }
+    enum found found =
+        look_up(self, args, PyVectorcall_NARGS(nargsf), kwnames, &lookup, &value);
+    if (CK_UNLIKELY(found == FOUND_NOT))
+        value = start(self, self->policy.mode, &lookup, args, nargsf, kwnames);
+    else if (CK_UNLIKELY(found == FOUND_PLAIN))
+        value = PyObject_Vectorcall(self->function, args, nargsf, kwnames);
+    else if (self->is_async && value != NULL)
+        value = completed(self, value);
+    lookup_fini(&lookup);
+    return value;
+}
+
+PyObject *
+ckpy_function_call_mode(struct ckpy_function *self, enum ck_mode mode,
+                        PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    struct ckpy_lookup lookup;
+    PyObject *value = NULL;
+    if (ckpy_function_ready(self) < 0)
+        return NULL;
+    if (mode == self->policy.mode || self->off->value != 0)
+        return self->vectorcall((PyObject *)self, args, nargsf, kwnames);
+    enum ckpy_bound bound =
+        ckpy_function_key(self, args, PyVectorcall_NARGS(nargsf), kwnames, &lookup);
+    struct ck_entry *entry = lookup.entry;
+    bool reads = mode == CK_MODE_FRESH || mode == CK_MODE_REFRESH;
+    if (bound != CKPY_BOUND) {
+        if (not_bound(self, bound) == FOUND_PLAIN)
+            value = PyObject_Vectorcall(self->function, args, nargsf, kwnames);
+    }
+    else if (reads && entry != NULL && ck_clock_coarse() < entry->fresh_until) {
+        ck_entry_touch(entry);
+        self->stats.l1_hits++;
+        value = handout_owned(self, entry);
+        if (value != NULL && self->is_async)
+            value = completed(self, value);
+    }
+    else {
+        value = start(self, mode, &lookup, args, nargsf, kwnames);
+    }
+    lookup_fini(&lookup);
+    return value;
+}
+
+bool
+ckpy_function_replaceable(struct ckpy_function *self, PyObject *exception)
+{
+    if (exception == NULL || !PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception))
+        return false;
+    if (self->policy.stale_on == NULL)
+        return true;
+    return PyErr_GivenExceptionMatches(exception, self->policy.stale_on) == 1;
+}
+
+void
+ckpy_function_report(struct ckpy_function *self, const char *event, PyObject *detail)
+{
+    if (self->plan == NULL)
+        return;
+    PyObject *pending = PyErr_Occurred() ? ckpy_take_exception() : NULL;
+    PyObject *done = PyObject_CallMethod(self->plan, "report", "sO", event,
+                                         detail == NULL ? Py_None : detail);
+    if (done == NULL)
+        PyErr_WriteUnraisable(self->plan);
+    Py_XDECREF(done);
+    if (pending != NULL) {
+        ckpy_raise_instance(pending);
+        Py_DECREF(pending);
+    }
+}
+
+/* ---- configuration at the first use -------------------------------------------- */
+
+/* The reader of a plan: the first failure sticks. */
+struct reader {
+    PyObject *plan;
+    int failed;
+};
+
+static PyObject *
+read_object(struct reader *reader, const char *name)
+{
+    PyObject *value = reader->failed ? NULL : PyObject_GetAttrString(reader->plan, name);
+    if (value == NULL)
+        reader->failed = 1;
+    return value;
+}
+
+static PyObject *
+read_optional(struct reader *reader, const char *name)
+{
+    PyObject *value = read_object(reader, name);
+    if (value == Py_None)
+        Py_CLEAR(value);
+    return value;
+}
+
+static int64_t
+read_int(struct reader *reader, const char *name)
+{
+    PyObject *value = read_object(reader, name);
+    int64_t number = value == NULL ? 0 : PyLong_AsLongLong(value);
+    Py_XDECREF(value);
+    if (number == -1 && PyErr_Occurred())
+        reader->failed = 1;
+    return number;
+}
+
+static bool
+read_bool(struct reader *reader, const char *name)
+{
+    PyObject *value = read_object(reader, name);
+    int truth = value == NULL ? 0 : PyObject_IsTrue(value);
+    Py_XDECREF(value);
+    if (truth < 0)
+        reader->failed = 1;
+    return truth > 0;
+}
+
+static double
+read_double(struct reader *reader, const char *name)
+{
+    PyObject *value = read_object(reader, name);
+    double number = value == NULL ? 0 : PyFloat_AsDouble(value);
+    Py_XDECREF(value);
+    if (number == -1.0 && PyErr_Occurred())
+        reader->failed = 1;
+    return number;
+}
+
+/* The fingerprint of a serializer's name. */
+static uint32_t
+read_name(struct reader *reader, const char *name)
+{
+    Py_ssize_t len = 0;
+    PyObject *value = read_object(reader, name);
+    const char *text = value == NULL ? NULL : PyUnicode_AsUTF8AndSize(value, &len);
+    uint32_t number = text == NULL ? 0 : ck_frame_name(text, (size_t)len);
+    Py_XDECREF(value);
+    if (text == NULL)
+        reader->failed = 1;
+    return number;
+}
+
+/* An attribute that is None or an instance of `type`. */
+static void *
+read_typed(struct reader *reader, const char *name, PyTypeObject *type)
+{
+    PyObject *value = read_optional(reader, name);
+    if (value != NULL && Py_TYPE(value) != type) {
+        PyErr_Format(PyExc_TypeError, "plan.%s must be a %s", name, type->tp_name);
+        Py_CLEAR(value);
+        reader->failed = 1;
+    }
+    return value;
+}
+
+static void
+read_policy(struct reader *reader, struct ckpy_policy *policy)
+{
+    policy->ttl = read_int(reader, "ttl");
+    policy->stale_ttl = read_int(reader, "stale_ttl");
+    policy->error_ttl = read_int(reader, "error_ttl");
+    policy->l1_ttl = read_int(reader, "l1_ttl");
+    policy->negative_ttl = read_int(reader, "negative_ttl");
+    policy->stale_retry = read_int(reader, "stale_retry");
+    policy->flight_timeout = read_int(reader, "flight_timeout");
+    policy->store_budget = read_int(reader, "store_budget");
+    policy->ttl_jitter = read_double(reader, "ttl_jitter");
+    policy->max_value_size = (size_t)read_int(reader, "max_value_size");
+    policy->compress_min = (size_t)read_int(reader, "compress_min");
+    policy->mode = (enum ck_mode)read_int(reader, "mode");
+    policy->serializer_id = (uint8_t)read_int(reader, "serializer_id");
+    policy->serializer_name = read_name(reader, "serializer_name");
+    policy->single_flight = read_bool(reader, "single_flight");
+    policy->fallback = read_bool(reader, "fallback");
+    policy->serve_stale_on_error = read_bool(reader, "serve_stale_on_error");
+    policy->by_reference = read_bool(reader, "by_reference");
+    policy->call_uncacheable = read_bool(reader, "call_uncacheable");
+    policy->full_key = read_bool(reader, "full_key");
+    policy->ttl_of = read_optional(reader, "ttl_of");
+    policy->cache_if = read_optional(reader, "cache_if");
+    policy->stale_on = read_optional(reader, "stale_on");
+    policy->key_of = read_optional(reader, "key_of");
+    policy->returns = read_optional(reader, "returns");
+    policy->serializer = read_optional(reader, "serializer");
+}
+
+static int
+configure(struct ckpy_function *self, PyObject *plan)
+{
+    struct reader reader = {plan, 0};
+    struct ckpy_state *state = self->state;
+    read_policy(&reader, &self->policy);
+    self->off = read_typed(&reader, "off", state->flag_type);
+    self->memory = read_typed(&reader, "memory", state->memory_type);
+    self->pending = read_typed(&reader, "pending", state->flag_type);
+    self->names_of = read_typed(&reader, "names_of", state->function_type);
+    self->tokens = read_optional(&reader, "tokens");
+    self->identity = read_object(&reader, "identity");
+    self->prefix = read_object(&reader, "prefix");
+    self->transport = read_optional(&reader, "transport");
+    self->guard = read_optional(&reader, "guard");
+    PyObject *description = read_object(&reader, "signature");
+    if (!reader.failed && (!PyBytes_CheckExact(self->identity) ||
+                           !PyUnicode_CheckExact(self->prefix) || self->off == NULL)) {
+        PyErr_SetString(PyExc_TypeError, "plan: identity, prefix or off is wrong");
+        reader.failed = 1;
+    }
+    if (!reader.failed && self->guard != NULL &&
+        !ckpy_guard_check(&state->guard, self->guard)) {
+        PyErr_SetString(PyExc_TypeError, "plan.guard must be a Guard");
+        reader.failed = 1;
+    }
+    if (!reader.failed &&
+        ckpy_signature_init(state, &self->signature, description, self->tokens) < 0)
+        reader.failed = 1;
+    Py_XDECREF(description);
+    if (reader.failed)
+        return -1;
+    if (self->names_of != NULL)
+        self->owner = self->names_of->owner;
+    self->reads_memory = self->memory != NULL && (self->policy.mode == CK_MODE_FRESH ||
+                                                  self->policy.mode == CK_MODE_REFRESH);
+    self->plan = Py_NewRef(plan);
+    self->vectorcall = function_call;
+    return 0;
+}
+
+static void
+clear_configuration(struct ckpy_function *self)
+{
+    struct ckpy_policy *policy = &self->policy;
+    Py_CLEAR(policy->ttl_of);
+    Py_CLEAR(policy->cache_if);
+    Py_CLEAR(policy->stale_on);
+    Py_CLEAR(policy->key_of);
+    Py_CLEAR(policy->returns);
+    Py_CLEAR(policy->serializer);
+    PyObject *owned[] = {(PyObject *)self->off, (PyObject *)self->memory,
+                         (PyObject *)self->pending, (PyObject *)self->names_of};
+    self->off = self->pending = NULL;
+    self->memory = NULL;
+    self->names_of = NULL;
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        Py_XDECREF(owned[i]);
+    Py_CLEAR(self->tokens);
+    Py_CLEAR(self->identity);
+    Py_CLEAR(self->prefix);
+    Py_CLEAR(self->transport);
+    Py_CLEAR(self->guard);
+    Py_CLEAR(self->plan);
+    ckpy_signature_fini(&self->signature);
+}
+
+static PyObject *
+first_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames);
+
+int
+ckpy_function_ready(struct ckpy_function *self)
+{
+    if (CK_LIKELY(self->vectorcall == function_call))
+        return 0;
+    if (self->resolve == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the cached function has been cleared");
+        return -1;
+    }
+    PyObject *plan = PyObject_CallOneArg(self->resolve, (PyObject *)self);
+    if (plan == NULL)
+        return -1;
+    int rc = 0;
+    if (self->vectorcall != function_call) { /* resolving may have called us */
+        clear_configuration(self);
+        rc = configure(self, plan);
+        if (rc < 0)
+            clear_configuration(self);
+    }
+    Py_DECREF(plan);
+    return rc;
+}
+
+static PyObject *
+first_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    return ckpy_function_ready(self) < 0 ? NULL
+                                         : function_call(op, args, nargsf, kwnames);
+}
+
+/* ---- the Python type ----------------------------------------------------------- */
+
+static PyObject *
+function_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"function", "resolve", "operations", "is_async", NULL};
+    PyObject *function, *resolve, *operations;
+    int is_async;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOp:CachedFunction", keywords,
+                                     &function, &resolve, &operations, &is_async))
+        return NULL;
+    struct ckpy_function *self = (struct ckpy_function *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->vectorcall = first_call;
+    self->state = PyType_GetModuleState(type);
+    self->owner = &self->own;
+    self->own.salt = ckpy_memory_salt();
+    self->function = Py_NewRef(function);
+    self->resolve = Py_NewRef(resolve);
+    self->operations = Py_NewRef(operations);
+    self->is_async = is_async;
+    ck_pause_init(&self->pause);
+    self->dict = PyDict_New();
+    if (self->dict == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int
+function_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->policy.ttl_of);
+    Py_VISIT(self->policy.cache_if);
+    Py_VISIT(self->policy.stale_on);
+    Py_VISIT(self->policy.key_of);
+    Py_VISIT(self->policy.returns);
+    Py_VISIT(self->policy.serializer);
+    Py_VISIT((PyObject *)self->off);
+    Py_VISIT((PyObject *)self->memory);
+    Py_VISIT((PyObject *)self->pending);
+    Py_VISIT((PyObject *)self->names_of);
+    Py_VISIT(self->tokens);
+    Py_VISIT(self->transport);
+    Py_VISIT(self->guard);
+    Py_VISIT(self->plan);
+    Py_VISIT(self->function);
+    Py_VISIT(self->dict);
+    Py_VISIT(self->operations);
+    Py_VISIT(self->resolve);
+    Py_VISIT(self->flights);
+    Py_VISIT(self->refreshing);
+    return ckpy_signature_traverse(&self->signature, visit, arg);
+}
+
+/* Entries point to their owner, so they leave before it does. */
+static void
+drop_entries(struct ckpy_function *self)
+{
+    if (self->memory != NULL && self->own.entries != 0)
+        ckpy_memory_sweep(self->memory, &self->own);
+}
+
+static int
+function_tp_clear(PyObject *op)
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    self->vectorcall = first_call;
+    drop_entries(self);
+    self->owner = &self->own;
+    clear_configuration(self);
+    Py_CLEAR(self->dict);
+    Py_CLEAR(self->operations);
+    Py_CLEAR(self->resolve);
+    Py_CLEAR(self->flights);
+    Py_CLEAR(self->refreshing);
+    Py_CLEAR(self->function);
+    return 0;
+}
+
+static void
+function_dealloc(PyObject *op)
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (self->weakrefs != NULL)
+        PyObject_ClearWeakRefs(op);
+    function_tp_clear(op);
+    ck_pause_fini(&self->pause);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyObject *
+function_get(PyObject *op, PyObject *object, PyObject *type)
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    if (object == NULL || object == Py_None) {
+        (void)type;
+        return Py_NewRef(op);
+    }
+    return ckpy_bound_new(self, object, -1);
+}
+
+static PyObject *
+function_repr(PyObject *op)
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    return PyUnicode_FromFormat("<cached %R>", self->function);
+}
+
+static PyMemberDef function_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct ckpy_function, vectorcall),
+     READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(struct ckpy_function, dict), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct ckpy_function, weakrefs), READONLY,
+     NULL},
+    {"_plan", T_OBJECT, offsetof(struct ckpy_function, plan), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef function_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(function_doc, "A function whose results are cached: what `@cache` returns.");
+
+static PyType_Slot function_slots[] = {
+    {Py_tp_doc, (void *)function_doc},
+    {Py_tp_new, function_new},
+    {Py_tp_dealloc, function_dealloc},
+    {Py_tp_traverse, function_traverse},
+    {Py_tp_clear, function_tp_clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_descr_get, function_get},
+    {Py_tp_repr, function_repr},
+    {Py_tp_methods, ckpy_function_methods},
+    {Py_tp_members, function_members},
+    {Py_tp_getset, function_getset},
+    {0, NULL},
+};
+
+static PyType_Spec function_spec = {
+    .name = "cachekit._core.CachedFunction",
+    .basicsize = sizeof(struct ckpy_function),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .slots = function_slots,
+};
+
+int
+ckpy_function_exec(PyObject *module, struct ckpy_state *state)
+{
+    return ckpy_state_add_type(module, &state->function_type, &function_spec,
+                               "CachedFunction");
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * PURPOSE   `_core.CachedFunction`: what `@cache` makes of a function.
+ * DESIGN    One vectorcall type for `def` and `async def`. A hit is answered here, on
+ *           the C stack: bind and encode the arguments, hash, probe, compare the expiry,
+ *           count, hand out. Everything else is a `Call` (call.h) given to a driver.
+ *           The object is made at decoration and configured at its first use, when the
+ *           environment is read.
+ * THREADING Guarded by the GIL. The hit path takes no lock and makes no allocation (the
+ *           copy of a container excepted).
+ */
+#ifndef CKPY_CACHED_FUNCTION_H
+#define CKPY_CACHED_FUNCTION_H
+
+#include "py/arguments.h"
+#include "py/ckpy.h"
+#include "py/flag.h"
+#include "py/memory.h"
+
+#include "base/ck_buf.h"
+#include "engine/ck_pause.h"
+#include "engine/ck_stats.h"
+#include "engine/ck_strategy.h"
+#include "store/ck_store_probe.h"
+
+#include <stdbool.h>
+
+/* The options of a function, as its plan gives them. Immutable after configuration. */
+struct ckpy_policy {
+    int64_t ttl;         /* ns; CK_NEVER */
+    int64_t stale_ttl;   /* ns after fresh: stale-while-revalidate */
+    int64_t error_ttl;   /* ns after fresh: stale-if-error */
+    int64_t l1_ttl;      /* ns; CK_NEVER: no cap */
+    int64_t negative_ttl; /* ns for None; 0: not stored; -1: as any value */
+    int64_t stale_retry;  /* ns */
+    int64_t flight_timeout; /* ns */
+    int64_t store_budget;   /* ns that one call may spend on the store */
+    double ttl_jitter;      /* 0 to 0.5 */
+    size_t max_value_size;
+    size_t compress_min;
+    enum ck_mode mode;
+    uint8_t serializer_id;    /* enum ck_frame_serializer */
+    uint32_t serializer_name; /* with CK_FRAME_OTHER */
+    bool single_flight;
+    bool fallback;
+    bool serve_stale_on_error;
+    bool by_reference;     /* local: any object, as it is */
+    bool call_uncacheable; /* on_uncacheable="call" */
+    bool full_key;         /* key_of gives the whole name */
+    PyObject *ttl_of;      /* owned callable of the result, or NULL */
+    PyObject *cache_if;    /* owned callable, or NULL */
+    PyObject *stale_on;    /* owned: class or tuple of classes */
+    PyObject *key_of;      /* owned callable of the arguments, or NULL */
+    PyObject *returns;     /* owned: a type that values may be of, or NULL */
+    PyObject *serializer;  /* owned, or NULL for the default */
+};
+
+struct ckpy_function {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    /* what a hit reads */
+    struct ckpy_flag *off;      /* owned: open `disabled()` blocks */
+    struct ckpy_memory *memory; /* owned; NULL without memory tier */
+    struct ck_owner *owner;     /* `own`, or that of names_of */
+    struct ckpy_signature signature;
+    struct ckpy_state *state; /* borrowed: kept alive by our type */
+    struct ck_stats stats;
+    bool is_async;
+    bool reads_memory; /* the default strategy looks there */
+    struct ck_owner own;
+    struct ckpy_policy policy;
+    /* the rest; owned */
+    PyObject *function;
+    PyObject *dict;
+    PyObject *weakrefs;
+    PyObject *operations; /* what invalidate() and its like are done by */
+    PyObject *resolve;    /* makes the plan at the first use */
+    PyObject *plan;       /* NULL until then */
+    struct ckpy_function *names_of; /* whose entries ours are, or NULL */
+    PyObject *tokens;     /* makes tokens of objects (local), or NULL */
+    PyObject *identity;   /* bytes: name, closure, tenant */
+    PyObject *prefix;     /* str: what a store key begins with */
+    PyObject *transport;  /* the blocking or the asyncio one; NULL without a store */
+    PyObject *guard;      /* with a store */
+    struct ckpy_flag *pending; /* invalidations that the store has not taken */
+    PyObject *flights;    /* dict of open flights, or NULL */
+    uint64_t flights_generation;
+    PyObject *refreshing; /* set of keys under background refresh, or NULL */
+    struct ck_pause pause;
+};
+
+/* A key that was looked up: where the hit path stands when it has to give up. */
+struct ckpy_lookup {
+    struct ck_buf key;
+    uint64_t hash;
+    struct ck_entry *entry; /* found but not fresh; valid until the store changes */
+    uint8_t space[512];
+};
+
+/* Encode the key of a call into `lookup` (initialised here; ck_buf_fini it). */
+enum ckpy_bound
+ckpy_function_key(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames, struct ckpy_lookup *lookup);
+
+/* Make sure that the function is configured. 0, or -1 with an exception. */
+int
+ckpy_function_ready(struct ckpy_function *self);
+
+/* Call with a strategy of one's own choice. */
+PyObject *
+ckpy_function_call_mode(struct ckpy_function *self, enum ck_mode mode,
+                        PyObject *const *args, size_t nargsf, PyObject *kwnames);
+
+/* What a hit hands out for an object that memory, or a flight, holds in form `kind`. */
+PyObject *
+ckpy_function_handout(struct ckpy_function *self, PyObject *held, uint8_t kind);
+
+/* May a stale value stand in for this exception of the function (3.4)? Keeps a pending
+ * exception. */
+bool
+ckpy_function_replaceable(struct ckpy_function *self, PyObject *exception);
+
+/* Tell the plan's `report(event, detail)`: logging and warnings are Python's. Keeps a
+ * pending exception; what report raises is written as unraisable. */
+void
+ckpy_function_report(struct ckpy_function *self, const char *event, PyObject *detail);
+
+int
+ckpy_function_exec(PyObject *module, struct ckpy_state *state);
+
+#endif

@@ -1,0 +1,929 @@
+/* SPDX-License-Identifier: MIT */
+#include "py/call.h"
+
+#include "py/errors.h"
+#include "py/guard.h"
+#include "py/state.h"
+#include "py/store_key.h"
+
+#include "base/ck_clock.h"
+
+#define PAUSE_FIRST CK_NS_PER_S
+#define PAUSE_CAP (30 * CK_NS_PER_S)
+
+static void
+proceed(struct ckpy_call *call, enum ck_action action);
+
+/* ---- small parts --------------------------------------------------------------- */
+
+static void
+value_clear(struct ckpy_value *value)
+{
+    Py_CLEAR(value->value);
+    Py_CLEAR(value->held);
+}
+
+/* Keep the pending exception as the store's failure. */
+static void
+note_failure(struct ckpy_call *call)
+{
+    PyObject *failure = ckpy_take_exception();
+    Py_XSETREF(call->failure, failure);
+}
+
+PyObject *
+ckpy_call_store_key(struct ckpy_call *call)
+{
+    if (call->store_key == NULL)
+        call->store_key = ckpy_store_key_make(call->function->prefix,
+                                              call->function->identity, call->key);
+    return call->store_key;
+}
+
+PyObject *
+ckpy_call_transport(struct ckpy_call *call)
+{
+    struct ckpy_function *function = call->function;
+    if (CK_LIKELY(function->pending == NULL || function->pending->value == 0))
+        return function->transport;
+    PyObject *careful = PyObject_GetAttrString(function->plan, "careful");
+    Py_XDECREF(careful); /* the plan keeps it alive */
+    return careful;
+}
+
+/* The upper half of the hash again, mixed: the second opinion of the pause table. */
+static uint32_t
+pause_check(const struct ckpy_call *call)
+{
+    return (uint32_t)((call->hash * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
+}
+
+/* ---- the guard of the store ---------------------------------------------------- */
+
+/* May we ask the store now? Sets the allowance of the operation. */
+static bool
+enter_store(struct ckpy_call *call)
+{
+    struct ckpy_function *function = call->function;
+    if (call->budget <= 0)
+        return false;
+    int64_t allowed = ckpy_guard_enter(function->guard, &call->ticket);
+    if (allowed == 0)
+        return false;
+    call->has_ticket = true;
+    call->entered = ck_clock_now();
+    call->allowance = allowed < call->budget ? allowed : call->budget;
+    return true;
+}
+
+static void
+leave_store(struct ckpy_call *call, enum ck_verdict verdict)
+{
+    if (!call->has_ticket)
+        return;
+    call->has_ticket = false;
+    call->budget -= ck_clock_now() - call->entered;
+    ckpy_guard_leave(call->function->guard, call->ticket, verdict);
+}
+
+static enum ck_verdict
+verdict_of(PyObject *failure)
+{
+    PyObject *counts = PyObject_GetAttrString(failure, "counts");
+    int truth = counts == NULL ? 1 : PyObject_IsTrue(counts);
+    if (PyErr_Occurred())
+        PyErr_Clear();
+    Py_XDECREF(counts);
+    return truth != 0 ? CK_VERDICT_FAILURE : CK_VERDICT_NEUTRAL;
+}
+
+/* ---- what needs no waiting ----------------------------------------------------- */
+
+static void
+drop_flight(struct ckpy_call *call)
+{
+    if (call->flight == NULL)
+        return;
+    ckpy_flight_waits_no_more(call->parent, call->flight);
+    Py_CLEAR(call->flight);
+}
+
+/* Another call may have filled memory since we looked: then there is nothing to do. */
+static bool
+found_meanwhile(struct ckpy_call *call)
+{
+    struct ckpy_function *function = call->function;
+    const uint8_t *key = (const uint8_t *)PyBytes_AS_STRING(call->key);
+    if (call->machine.options.mode != CK_MODE_REFRESH || function->memory == NULL ||
+        ckpy_flight_is_open(function, call->key))
+        return false;
+    struct ck_entry *entry =
+        ck_store_find(function->memory->store, function->owner, call->hash, key,
+                      (size_t)PyBytes_GET_SIZE(call->key));
+    if (entry == NULL || ck_clock_now() >= entry->fresh_until)
+        return false;
+    value_clear(&call->found);
+    call->found.held = Py_NewRef((PyObject *)entry->value);
+    call->found.kind = entry->kind;
+    if (!call->silent)
+        function->stats.l1_hits++;
+    return true;
+}
+
+static enum ck_event
+join(struct ckpy_call *call)
+{
+    enum ck_mode mode = call->machine.options.mode;
+    drop_flight(call);
+    if (found_meanwhile(call))
+        return CK_EV_FOUND;
+    int event = ckpy_flight_join(call->function, mode, call->key, &call->flight);
+    if (event >= 0 && call->flight != NULL && mode != CK_MODE_REVALIDATE &&
+        ckpy_flight_waits(call->parent, call->flight) < 0)
+        event = -1;
+    if (event >= 0)
+        return (enum ck_event)event;
+    Py_XSETREF(call->exception, ckpy_take_exception());
+    if (call->flight != NULL) {
+        if (event == CK_EV_LEADS)
+            ckpy_flight_settle(call->flight, CK_OUTCOME_ABANDONED, NULL, 0, NULL);
+        drop_flight(call);
+    }
+    return CK_EV_ABORTED;
+}
+
+static void
+keep(struct ckpy_call *call)
+{
+    struct ckpy_function *function = call->function;
+    struct ckpy_value *value = call->machine.keep_read ? &call->found : &call->made;
+    if (function->memory == NULL || (call->flight != NULL && call->flight->marked))
+        return;
+    if (ckpy_call_hold(call, value) != 0) {
+        PyErr_Clear(); /* out of memory: not kept */
+        return;
+    }
+    int64_t now = ck_clock_now();
+    int64_t cap = ck_clock_add(now, function->policy.l1_ttl);
+    struct ck_store_item item = {
+        .owner = function->owner,
+        .hash = call->hash,
+        .key = (const uint8_t *)PyBytes_AS_STRING(call->key),
+        .key_len = (size_t)PyBytes_GET_SIZE(call->key),
+        .value = value->held,
+        .value_bytes = value->bytes,
+        .kind = value->kind,
+        .created = value->created,
+        .fresh_until = value->fresh_until < cap ? value->fresh_until : cap,
+        .usable_until = value->usable_until < cap ? value->usable_until : cap,
+    };
+    if (item.usable_until > now)
+        ckpy_memory_put(function->memory, &item);
+}
+
+static void
+settle(struct ckpy_call *call)
+{
+    struct ckpy_flight *flight = call->flight;
+    struct ckpy_value *value =
+        call->machine.final == CK_ACT_RETURN_CACHED ||
+                call->machine.final == CK_ACT_RETURN_STALE
+            ? &call->found
+            : &call->made;
+    PyObject *held = NULL;
+    uint8_t kind = CKPY_KIND_REFERENCE;
+    PyObject *raised =
+        call->machine.final == CK_ACT_RAISE_RAN ? call->exception : call->failure;
+    enum ck_outcome outcome = (enum ck_outcome)call->machine.outcome;
+    if (outcome == CK_OUTCOME_VALUE && flight->followers != 0) {
+        /* What has no form of its own (it cannot be encoded) is shared as it is. */
+        if (ckpy_call_hold(call, value) != 0)
+            PyErr_Clear();
+        held = value->held != NULL ? value->held : value->value;
+        kind = value->held != NULL ? value->kind : CKPY_KIND_REFERENCE;
+    }
+    if (outcome == CK_OUTCOME_RAISED && raised == NULL)
+        outcome = CK_OUTCOME_ABANDONED;
+    ckpy_flight_settle(flight, outcome, held, kind, raised);
+    ckpy_flight_waits_no_more(call->parent, flight);
+}
+
+/* Remove from memory and keep flights from filling; true when the store is to follow. */
+static bool
+remove_here(struct ckpy_call *call)
+{
+    struct ckpy_function *function = call->function;
+    const uint8_t *key = (const uint8_t *)PyBytes_AS_STRING(call->key);
+    size_t len = (size_t)PyBytes_GET_SIZE(call->key);
+    ckpy_flight_mark(function, key, len);
+    if (function->memory != NULL) {
+        struct ck_entry *entry = ck_store_find_any(function->memory->store,
+                                                   function->owner, call->hash, key, len);
+        if (entry != NULL)
+            ckpy_memory_remove(function->memory, entry);
+    }
+    return function->transport != NULL;
+}
+
+/* An invalidation that the store did not take is kept for later (5.5). */
+static void
+keep_invalidation(struct ckpy_call *call)
+{
+    PyObject *name = ckpy_call_store_key(call);
+    PyObject *done =
+        name == NULL ? NULL
+                     : PyObject_CallMethod(call->function->plan, "keep_invalidation",
+                                           "OO", name, (PyObject *)call->function);
+    if (done == NULL)
+        PyErr_WriteUnraisable((PyObject *)call->function);
+    Py_XDECREF(done);
+}
+
+/* Does this call write to the store, what it made being fit for it? */
+static bool
+wants_write(struct ckpy_call *call)
+{
+    return call->payload != NULL && !call->machine.store_failed && enter_store(call);
+}
+
+/* ---- the loop between two answers ---------------------------------------------- */
+
+static enum ck_event
+judge(struct ckpy_call *call)
+{
+    if (call->flight != NULL && call->machine.leads && call->flight->marked)
+        return CK_EV_NOT_CACHEABLE;
+    return ckpy_call_judge(call);
+}
+
+/* The answer to an action that needs no waiting, or NONE when a driver has to act. */
+static enum ck_event
+answer_at_once(struct ckpy_call *call, enum ck_action action)
+{
+    enum ck_event event;
+    switch (action) {
+    case CK_ACT_JOIN: return join(call);
+    case CK_ACT_KEEP: keep(call); return CK_EV_DONE;
+    case CK_ACT_SETTLE: settle(call); return CK_EV_DONE;
+    case CK_ACT_READ: return enter_store(call) ? CK_EV_NONE : CK_EV_READ_FAILED;
+    case CK_ACT_WRITE:
+        event = judge(call);
+        return event == CK_EV_WROTE && wants_write(call) ? CK_EV_NONE : event;
+    case CK_ACT_DELETE:
+        if (!remove_here(call))
+            return CK_EV_DELETED;
+        if (enter_store(call))
+            return CK_EV_NONE;
+        keep_invalidation(call);
+        return CK_EV_DELETE_FAILED;
+    case CK_ACT_EVICT: return enter_store(call) ? CK_EV_NONE : CK_EV_DELETE_FAILED;
+    default: return CK_EV_NONE;
+    }
+}
+
+static void
+proceed(struct ckpy_call *call, enum ck_action action)
+{
+    for (;;) {
+        enum ck_event event = answer_at_once(call, action);
+        if (event == CK_EV_NONE)
+            break;
+        action = ck_strategy_step(&call->machine, event);
+    }
+    call->action = action;
+}
+
+void
+ckpy_call_answer(struct ckpy_call *call, enum ck_event event)
+{
+    proceed(call, ck_strategy_step(&call->machine, event));
+}
+
+/* ---- answers that carry something ---------------------------------------------- */
+
+void
+ckpy_call_take_reply(struct ckpy_call *call, PyObject *reply)
+{
+    enum ck_event event = CK_EV_READ_MISS;
+    leave_store(call, CK_VERDICT_SUCCESS);
+    if (reply != Py_None) {
+        Py_buffer view;
+        PyObject *data;
+        long long remaining;
+        if (!PyArg_ParseTuple(reply, "OL;read() must return None or (data, remaining_ms)",
+                              &data, &remaining) ||
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+            note_failure(call);
+            ckpy_call_answer(call, CK_EV_READ_FAILED);
+            return;
+        }
+        event = ckpy_call_open(call, view.buf, (size_t)view.len, remaining);
+        PyBuffer_Release(&view);
+    }
+    if (!call->silent) {
+        if (event == CK_EV_READ_FRESH)
+            call->function->stats.l2_hits++;
+        else if (event == CK_EV_READ_CORRUPT)
+            ckpy_function_report(call->function, "corrupt", NULL);
+    }
+    ckpy_call_answer(call, event);
+}
+
+void
+ckpy_call_take_success(struct ckpy_call *call)
+{
+    leave_store(call, CK_VERDICT_SUCCESS);
+    ckpy_call_answer(call, call->action == CK_ACT_WRITE ? CK_EV_WROTE : CK_EV_DELETED);
+}
+
+void
+ckpy_call_take_failure(struct ckpy_call *call, PyObject *failure)
+{
+    enum ck_action action = call->action;
+    leave_store(call, verdict_of(failure));
+    Py_XSETREF(call->failure, Py_NewRef(failure));
+    call->function->stats.errors++;
+    ckpy_function_report(call->function, "store_failed", failure);
+    if (action == CK_ACT_DELETE)
+        keep_invalidation(call);
+    ckpy_call_answer(call, action == CK_ACT_READ    ? CK_EV_READ_FAILED
+                           : action == CK_ACT_WRITE ? CK_EV_WRITE_FAILED
+                                                    : CK_EV_DELETE_FAILED);
+}
+
+void
+ckpy_call_take_value(struct ckpy_call *call, PyObject *value)
+{
+    call->load_time = ck_clock_now() - call->started;
+    if (!call->silent)
+        ck_stats_loaded(&call->function->stats, call->load_time);
+    value_clear(&call->made);
+    call->made.value = Py_NewRef(value);
+    if (call->function->pause.used != 0)
+        ck_pause_clear(&call->function->pause, call->hash, pause_check(call));
+    ckpy_call_answer(call, CK_EV_RAN);
+}
+
+void
+ckpy_call_take_exception(struct ckpy_call *call, PyObject *exception)
+{
+    struct ckpy_function *function = call->function;
+    bool ran = call->action == CK_ACT_RUN;
+    Py_XSETREF(call->exception, Py_NewRef(exception));
+    leave_store(call, CK_VERDICT_NEUTRAL);
+    if (!PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception) || !ran) {
+        ckpy_call_answer(call, CK_EV_ABORTED);
+        return;
+    }
+    bool replaceable = ckpy_function_replaceable(function, exception);
+    bool revalidates = call->machine.options.mode == CK_MODE_REVALIDATE;
+    if (revalidates || (replaceable && function->policy.serve_stale_on_error &&
+                        call->machine.candidate != CK_CANDIDATE_NONE)) {
+        int64_t first = revalidates ? PAUSE_FIRST : function->policy.stale_retry;
+        ck_pause_fail(&function->pause, call->hash, pause_check(call), ck_clock_now(),
+                      first, first > PAUSE_CAP ? first : PAUSE_CAP);
+    }
+    ckpy_call_answer(call, replaceable ? CK_EV_RAISED : CK_EV_RAISED_OTHER);
+}
+
+/* ---- the beginning ------------------------------------------------------------- */
+
+static bool
+is_paused(struct ckpy_call *call)
+{
+    struct ckpy_function *function = call->function;
+    return function->pause.used != 0 &&
+           ck_pause_until(&function->pause, call->hash, pause_check(call)) > ck_clock_now();
+}
+
+/* What memory holds that is no longer fresh. */
+static enum ck_candidate
+take_candidate(struct ckpy_call *call, struct ck_entry *entry)
+{
+    const struct ckpy_policy *policy = &call->function->policy;
+    int64_t now = ck_clock_now();
+    enum ck_candidate candidate = CK_CANDIDATE_NONE;
+    if (entry == NULL || now >= entry->usable_until || now < entry->fresh_until)
+        return CK_CANDIDATE_NONE;
+    if (now < ck_clock_add(entry->fresh_until, policy->stale_ttl))
+        candidate = CK_CANDIDATE_STALE;
+    else if (policy->serve_stale_on_error &&
+             now < ck_clock_add(entry->fresh_until, policy->error_ttl))
+        candidate = CK_CANDIDATE_LATE;
+    if (candidate != CK_CANDIDATE_NONE) {
+        call->found.held = Py_NewRef((PyObject *)entry->value);
+        call->found.kind = entry->kind;
+        call->found.created = entry->created;
+        call->found.fresh_until = entry->fresh_until;
+        call->found.usable_until = entry->usable_until;
+    }
+    return candidate;
+}
+
+static int
+own_arguments(struct ckpy_call *call, PyObject *const *args, Py_ssize_t nargs,
+              PyObject *kwnames)
+{
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    call->args = PyTuple_New(nargs);
+    call->kwargs = named == 0 ? NULL : PyDict_New();
+    if (call->args == NULL || (named != 0 && call->kwargs == NULL))
+        return -1;
+    for (Py_ssize_t i = 0; i < nargs; i++)
+        PyTuple_SET_ITEM(call->args, i, Py_NewRef(args[i]));
+    for (Py_ssize_t i = 0; i < named; i++)
+        if (PyDict_SetItem(call->kwargs, PyTuple_GET_ITEM(kwnames, i), args[nargs + i]) < 0)
+            return -1;
+    return 0;
+}
+
+static struct ckpy_call *
+allocate(struct ckpy_function *function, PyObject *key, uint64_t hash)
+{
+    PyTypeObject *type = function->state->call_type;
+    struct ckpy_call *call = (struct ckpy_call *)type->tp_alloc(type, 0);
+    if (call == NULL)
+        return NULL;
+    call->state = function->state;
+    call->function = (struct ckpy_function *)Py_NewRef((PyObject *)function);
+    call->key = Py_NewRef(key);
+    call->hash = hash;
+    call->budget = function->policy.store_budget;
+    call->ttl = -1;
+    call->parent = (struct ckpy_flight *)Py_XNewRef(
+        (PyObject *)ckpy_flight_current(function->state));
+    return call;
+}
+
+static void
+begin(struct ckpy_call *call, enum ck_mode mode, enum ck_candidate candidate)
+{
+    const struct ckpy_policy *policy = &call->function->policy;
+    struct ck_strategy_options options = {
+        .mode = mode,
+        .has_store = call->function->transport != NULL,
+        .single_flight = policy->single_flight,
+        .fallback = policy->fallback,
+        .serve_stale_on_error = policy->serve_stale_on_error,
+        .run_paused = mode == CK_MODE_REFRESH && is_paused(call),
+    };
+    /* What these store, or ask to be gone, is newer than what a flight began with. */
+    if (mode == CK_MODE_INVALIDATE || mode == CK_MODE_BYPASS)
+        ckpy_flight_mark(call->function, (const uint8_t *)PyBytes_AS_STRING(call->key),
+                         (size_t)PyBytes_GET_SIZE(call->key));
+    proceed(call, ck_strategy_start(&call->machine, &options, candidate));
+}
+
+struct ckpy_call *
+ckpy_call_new(struct ckpy_function *function, enum ck_mode mode,
+              const struct ckpy_lookup *lookup, PyObject *const *args, size_t nargsf,
+              PyObject *kwnames, bool own)
+{
+    PyObject *key = PyBytes_FromStringAndSize((const char *)lookup->key.data,
+                                              (Py_ssize_t)lookup->key.len);
+    struct ckpy_call *call = key == NULL ? NULL : allocate(function, key, lookup->hash);
+    Py_XDECREF(key);
+    if (call == NULL)
+        return NULL;
+    call->argv = args;
+    call->nargsf = nargsf;
+    call->kwnames = kwnames;
+    if (own && own_arguments(call, args, PyVectorcall_NARGS(nargsf), kwnames) < 0) {
+        Py_DECREF(call);
+        return NULL;
+    }
+    bool reads = mode == CK_MODE_FRESH || mode == CK_MODE_REFRESH;
+    /* Making the call may have run the collector: the entry is looked for again. */
+    struct ck_entry *entry =
+        !reads || lookup->entry == NULL
+            ? NULL
+            : ck_store_find(function->memory->store, function->owner, lookup->hash,
+                            lookup->key.data, lookup->key.len);
+    begin(call, mode, take_candidate(call, entry));
+    return call;
+}
+
+/* ---- the end ------------------------------------------------------------------- */
+
+/* Start the one background refresh of a stale entry. */
+static void
+revalidate(struct ckpy_call *stale)
+{
+    struct ckpy_function *function = stale->function;
+    if (is_paused(stale) || (function->refreshing == NULL &&
+                             (function->refreshing = PySet_New(NULL)) == NULL)) {
+        PyErr_Clear();
+        return;
+    }
+    if (PySet_Contains(function->refreshing, stale->key) != 0)
+        return;
+    struct ckpy_call *call = allocate(function, stale->key, stale->hash);
+    int rc = call == NULL ? -1 : 0;
+    if (rc == 0 && stale->args != NULL) {
+        call->args = Py_NewRef(stale->args);
+        call->kwargs = Py_XNewRef(stale->kwargs);
+    }
+    else if (rc == 0) {
+        rc = own_arguments(call, stale->argv, PyVectorcall_NARGS(stale->nargsf),
+                           stale->kwnames);
+    }
+    if (rc == 0)
+        rc = PySet_Add(function->refreshing, stale->key);
+    if (rc == 0) {
+        call->refreshing = true;
+        Py_CLEAR(call->parent); /* nobody waits for it */
+        PyObject *started = PyObject_CallMethod(function->operations, "revalidate", "O",
+                                                (PyObject *)call);
+        rc = started == NULL ? -1 : 0;
+        Py_XDECREF(started);
+    }
+    if (rc < 0)
+        PyErr_WriteUnraisable((PyObject *)function);
+    Py_XDECREF((PyObject *)call);
+}
+
+static PyObject *
+value_out(struct ckpy_call *call, struct ckpy_value *value)
+{
+    if (value->value != NULL)
+        return Py_NewRef(value->value);
+    return ckpy_function_handout(call->function, value->held, value->kind);
+}
+
+static PyObject *
+return_stale(struct ckpy_call *call)
+{
+    if (!call->silent) {
+        struct ck_stats *stats = &call->function->stats;
+        stats->stale_hits++;
+        *(call->found.value != NULL ? &stats->l2_hits : &stats->l1_hits) += 1;
+        if (call->machine.stale_on_error)
+            ckpy_function_report(call->function, "stale_on_error", call->exception);
+    }
+    if (call->machine.revalidate)
+        revalidate(call);
+    return value_out(call, &call->found);
+}
+
+static void
+raise_exception(PyObject *exception)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    PyErr_SetRaisedException(Py_NewRef(exception));
+#else
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), Py_NewRef(exception),
+                  PyException_GetTraceback(exception));
+#endif
+}
+
+static void
+count_misses(struct ckpy_call *call)
+{
+    bool missed = call->machine.ran || call->action == CK_ACT_RAISE_MISS;
+    if (!call->silent && missed && !call->machine.store_failed)
+        call->function->stats.misses++;
+}
+
+PyObject *
+ckpy_call_finish(struct ckpy_call *call)
+{
+    count_misses(call);
+    switch (call->action) {
+    case CK_ACT_RETURN_CACHED: return value_out(call, &call->found);
+    case CK_ACT_RETURN_STALE: return return_stale(call);
+    case CK_ACT_RETURN_RAN: return Py_NewRef(call->made.value);
+    case CK_ACT_RETURN_FLIGHT:
+        call->function->stats.coalesced++;
+        return ckpy_function_handout(call->function, call->flight->value,
+                                     call->flight->kind);
+    case CK_ACT_RETURN_NOTHING: Py_RETURN_NONE;
+    case CK_ACT_RAISE_MISS:
+        ckpy_raise(call->state, "CacheMiss", "%S is not cached", call->function->function);
+        return NULL;
+    case CK_ACT_RAISE_FLIGHT: ckpy_flight_raise(call->flight); return NULL;
+    case CK_ACT_RAISE_RAN: raise_exception(call->exception); return NULL;
+    case CK_ACT_RAISE_BACKEND:
+    case CK_ACT_RAISE_ENCODE:
+        if (call->failure != NULL)
+            raise_exception(call->failure);
+        else
+            ckpy_raise(call->state, "BackendUnavailable",
+                       "the shared store is skipped while its breaker is open");
+        return NULL;
+    default:
+        PyErr_SetString(PyExc_SystemError, "a call was finished before its end");
+        return NULL;
+    }
+}
+
+/* ---- the Python type: what drivers in Python need ------------------------------ */
+
+static int
+call_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT((PyObject *)self->function);
+    Py_VISIT(self->args);
+    Py_VISIT(self->kwargs);
+    Py_VISIT((PyObject *)self->flight);
+    Py_VISIT((PyObject *)self->parent);
+    Py_VISIT(self->found.value);
+    Py_VISIT(self->found.held);
+    Py_VISIT(self->made.value);
+    Py_VISIT(self->made.held);
+    Py_VISIT(self->exception);
+    Py_VISIT(self->failure);
+    return 0;
+}
+
+/* A call that is dropped before its end (its coroutine was closed, its loop died) hands
+ * its flight over and gives its ticket back. */
+static void
+abandon(struct ckpy_call *self)
+{
+    leave_store(self, CK_VERDICT_NEUTRAL);
+    if (self->flight != NULL) {
+        if (self->machine.leads)
+            ckpy_flight_settle(self->flight, CK_OUTCOME_ABANDONED, NULL, 0, NULL);
+        drop_flight(self);
+    }
+    if (self->refreshing && self->function->refreshing != NULL) {
+        self->refreshing = false;
+        PySet_Discard(self->function->refreshing, self->key);
+    }
+}
+
+static int
+call_tp_clear(PyObject *op)
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    if (self->function != NULL)
+        abandon(self);
+    Py_CLEAR(self->args);
+    Py_CLEAR(self->kwargs);
+    Py_CLEAR(self->parent);
+    value_clear(&self->found);
+    value_clear(&self->made);
+    Py_CLEAR(self->payload);
+    Py_CLEAR(self->exception);
+    Py_CLEAR(self->failure);
+    PyObject *function = (PyObject *)self->function;
+    self->function = NULL;
+    Py_XDECREF(function);
+    return 0;
+}
+
+static void
+call_dealloc(PyObject *op)
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    PyObject *pending = PyErr_Occurred() ? ckpy_take_exception() : NULL;
+    call_tp_clear(op);
+    Py_CLEAR(self->key);
+    Py_CLEAR(self->store_key);
+    if (pending != NULL) {
+        raise_exception(pending);
+        Py_DECREF(pending);
+    }
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyObject *
+answered(struct ckpy_call *self)
+{
+    return PyLong_FromLong(self->action);
+}
+
+static PyObject *
+call_take_reply(PyObject *op, PyObject *reply)
+{
+    ckpy_call_take_reply((struct ckpy_call *)op, reply);
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_take_failure(PyObject *op, PyObject *failure)
+{
+    ckpy_call_take_failure((struct ckpy_call *)op, failure);
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_take_success(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ckpy_call_take_success((struct ckpy_call *)op);
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_take_value(PyObject *op, PyObject *value)
+{
+    ckpy_call_take_value((struct ckpy_call *)op, value);
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_take_exception(PyObject *op, PyObject *exception)
+{
+    ckpy_call_take_exception((struct ckpy_call *)op, exception);
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_take_flight(PyObject *op, PyObject *timed_out)
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    int late = PyObject_IsTrue(timed_out);
+    ckpy_call_answer(self, late || self->flight == NULL ? CK_EV_FLIGHT_TIMEOUT
+                                                        : ckpy_flight_event(self->flight));
+    return answered(self);
+}
+
+static PyObject *
+call_start(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    begin(self, CK_MODE_REVALIDATE, CK_CANDIDATE_NONE);
+    return answered(self);
+}
+
+static PyObject *
+call_invoke(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    self->started = ck_clock_now();
+    return PyObject_Call(self->function->function, self->args, self->kwargs);
+}
+
+static PyObject *
+call_finish(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return ckpy_call_finish((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_get_store_key(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_XNewRef(ckpy_call_store_key((struct ckpy_call *)op));
+}
+
+static PyObject *
+call_get_transport(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_XNewRef(ckpy_call_transport((struct ckpy_call *)op));
+}
+
+static PyObject *
+call_get_action(PyObject *op, void *Py_UNUSED(closure))
+{
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_get_allowance(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyFloat_FromDouble((double)((struct ckpy_call *)op)->allowance /
+                              (double)CK_NS_PER_S);
+}
+
+static PyObject *
+call_get_flight_timeout(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyFloat_FromDouble(
+        (double)((struct ckpy_call *)op)->function->policy.flight_timeout /
+        (double)CK_NS_PER_S);
+}
+
+static PyObject *
+call_get_leads(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((struct ckpy_call *)op)->machine.leads);
+}
+
+static PyObject *
+call_get_tier(PyObject *op, void *Py_UNUSED(closure))
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    const char *tier = self->action == CK_ACT_RETURN_STALE && self->found.value == NULL
+                           ? "memory"
+                           : "store";
+    return PyUnicode_FromString(tier);
+}
+
+/* Seconds: (age, fresh, usable) of what READ found. */
+static PyObject *
+call_get_times(PyObject *op, void *Py_UNUSED(closure))
+{
+    struct ckpy_value *found = &((struct ckpy_call *)op)->found;
+    int64_t now = ck_clock_now();
+    double second = (double)CK_NS_PER_S;
+    return Py_BuildValue(
+        "(ddd)", (double)(now - found->created) / second,
+        found->fresh_until == CK_NEVER ? Py_HUGE_VAL
+                                       : (double)(found->fresh_until - now) / second,
+        found->usable_until == CK_NEVER ? Py_HUGE_VAL
+                                        : (double)(found->usable_until - now) / second);
+}
+
+static PyMethodDef call_methods[] = {
+    {"start", call_start, METH_NOARGS,
+     PyDoc_STR("start($self, /)\n--\n\nBegin a background refresh.")},
+    {"invoke", call_invoke, METH_NOARGS,
+     PyDoc_STR("invoke($self, /)\n--\n\nCall the user's function.")},
+    {"take_reply", call_take_reply, METH_O,
+     PyDoc_STR("take_reply($self, reply, /)\n--\n\nREAD gave this.")},
+    {"take_failure", call_take_failure, METH_O,
+     PyDoc_STR("take_failure($self, failure, /)\n--\n\nThe store failed.")},
+    {"take_success", call_take_success, METH_NOARGS,
+     PyDoc_STR("take_success($self, /)\n--\n\nThe store did it.")},
+    {"take_value", call_take_value, METH_O,
+     PyDoc_STR("take_value($self, value, /)\n--\n\nThe function returned this.")},
+    {"take_exception", call_take_exception, METH_O,
+     PyDoc_STR("take_exception($self, exception, /)\n--\n\nThe function raised this, or\n"
+               "the call is aborted by it.")},
+    {"take_flight", call_take_flight, METH_O,
+     PyDoc_STR("take_flight($self, timed_out, /)\n--\n\nThe flight settled, or did not.")},
+    {"finish", call_finish, METH_NOARGS,
+     PyDoc_STR("finish($self, /)\n--\n\nReturn or raise what the call came to.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef call_members[] = {
+    {"function", T_OBJECT, offsetof(struct ckpy_call, function), READONLY,
+     "The cached function."},
+    {"flight", T_OBJECT, offsetof(struct ckpy_call, flight), READONLY,
+     "The flight that is led or followed, or None."},
+    {"payload", T_OBJECT, offsetof(struct ckpy_call, payload), READONLY,
+     "The frame to write."},
+    {"payload_ttl", T_LONGLONG, offsetof(struct ckpy_call, payload_ttl), READONLY,
+     "Its lifetime in milliseconds; 0: no expiry."},
+    {"ttl", T_LONGLONG, offsetof(struct ckpy_call, ttl), 0,
+     "Lifetime in nanoseconds in place of the function's; -1: the function's."},
+    {"silent", T_BOOL, offsetof(struct ckpy_call, silent), 0, "Count nothing."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef call_getset[] = {
+    {"action", call_get_action, NULL, "What the driver has to do.", NULL},
+    {"store_key", call_get_store_key, NULL, "The name in the shared store.", NULL},
+    {"transport", call_get_transport, NULL, "What to ask.", NULL},
+    {"allowance", call_get_allowance, NULL, "Seconds for the store operation.", NULL},
+    {"flight_timeout", call_get_flight_timeout, NULL, "Seconds to follow.", NULL},
+    {"leads", call_get_leads, NULL, "Is a flight of this call open?", NULL},
+    {"tier", call_get_tier, NULL, "Where the value was found.", NULL},
+    {"times", call_get_times, NULL, "(age, fresh, usable) of what was found.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot call_slots[] = {
+    {Py_tp_doc, (void *)"One call that memory could not answer."},
+    {Py_tp_dealloc, call_dealloc},
+    {Py_tp_traverse, call_traverse},
+    {Py_tp_clear, call_tp_clear},
+    {Py_tp_methods, call_methods},
+    {Py_tp_members, call_members},
+    {Py_tp_getset, call_getset},
+    {0, NULL},
+};
+
+static PyType_Spec call_spec = {
+    .name = "cachekit._core.Call",
+    .basicsize = sizeof(struct ckpy_call),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = call_slots,
+};
+
+static int
+add_constants(PyObject *module)
+{
+    static const struct {
+        const char *name;
+        int value;
+    } constants[] = {
+        {"WAIT", CK_ACT_WAIT},         {"READ", CK_ACT_READ},
+        {"DELETE", CK_ACT_DELETE},     {"EVICT", CK_ACT_EVICT},
+        {"RUN", CK_ACT_RUN},           {"WRITE", CK_ACT_WRITE},
+        {"FINAL", CK_ACT_FIRST_FINAL}, {"MODE_FRESH", CK_MODE_FRESH},
+        {"MODE_REFRESH", CK_MODE_REFRESH}, {"MODE_INVALIDATE", CK_MODE_INVALIDATE},
+        {"MODE_BYPASS", CK_MODE_BYPASS},   {"MODE_RENEW", CK_MODE_RENEW},
+    };
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
+            return -1;
+    return 0;
+}
+
+int
+ckpy_call_exec(PyObject *module, struct ckpy_state *state)
+{
+    if (ckpy_state_add_type(module, &state->call_type, &call_spec, "Call") < 0)
+        return -1;
+    if (PyModule_AddObjectRef(module, "current_flight", state->current_flight) < 0)
+        return -1;
+    return add_constants(module);
+}

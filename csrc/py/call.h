@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * PURPOSE   `_core.Call`: one call that memory could not answer, and all it holds.
+ * DESIGN    The strategy machine decides; this object carries out whatever needs no
+ *           waiting (flights, memory, judging and encoding values, guarding the store)
+ *           and stops where a driver has to wait: READ, WRITE, DELETE, EVICT, RUN, WAIT,
+ *           or the end. A driver looks at `action`, does that, and answers. The blocking
+ *           driver is driver.c, the asyncio one cachekit/_aio.py; both are short.
+ * THREADING Guarded by the GIL; used by one thread or task at a time.
+ */
+#ifndef CKPY_CALL_H
+#define CKPY_CALL_H
+
+#include "py/cached_function.h"
+#include "py/ckpy.h"
+#include "py/flight.h"
+
+#include "engine/ck_breaker.h"
+#include "engine/ck_strategy.h"
+
+/* A value and its times. */
+struct ckpy_value {
+    PyObject *value; /* owned: what the caller gets; NULL: there is none */
+    PyObject *held;  /* owned: what memory or followers get, or NULL */
+    uint8_t kind;    /* form of held */
+    size_t bytes;    /* charged for held */
+    int64_t created, fresh_until, usable_until; /* ns, monotonic */
+};
+
+struct ckpy_call {
+    PyObject_HEAD
+    struct ckpy_state *state;       /* borrowed: kept alive by our type */
+    struct ckpy_function *function; /* owned */
+    struct ck_strategy machine;
+    enum ck_action action; /* what the driver has to do */
+    bool silent;           /* peek and its like: nothing is counted */
+    bool refreshing;       /* our key is in function->refreshing */
+    bool has_ticket;
+    struct ck_ticket ticket;
+    int64_t allowance; /* ns for the store operation of `action` */
+    int64_t entered;   /* when it began */
+    int64_t budget;    /* ns left for the store in this call (2.4) */
+    int64_t started;   /* when the function began */
+    int64_t load_time; /* ns the function took */
+    int64_t ttl;       /* ns: in place of the policy's; -1: the policy's */
+    PyObject *key;     /* owned bytes: canonical arguments */
+    uint64_t hash;
+    PyObject *store_key; /* owned str, made when first needed */
+    PyObject *args;      /* owned tuple, or NULL: then argv */
+    PyObject *kwargs;    /* owned dict, or NULL */
+    PyObject *const *argv; /* borrowed from the vectorcall that is under way */
+    size_t nargsf;
+    PyObject *kwnames;
+    struct ckpy_flight *flight; /* owned: led or followed */
+    struct ckpy_flight *parent; /* owned: whose function we were called from */
+    struct ckpy_value found;    /* memory's stale value, or what READ gave */
+    struct ckpy_value made;     /* what the function returned */
+    PyObject *payload;          /* owned bytes: the frame for WRITE */
+    int64_t payload_ttl;        /* ms; 0: no expiry */
+    PyObject *exception;        /* owned: the function's, or the abort */
+    PyObject *failure;          /* owned: the store's, or the encoder's */
+};
+
+/* Begin a call under `mode` for a key that was looked up. Arguments are borrowed from
+ * the vectorcall unless `own` copies them. The first action is already prepared. */
+struct ckpy_call *
+ckpy_call_new(struct ckpy_function *function, enum ck_mode mode,
+              const struct ckpy_lookup *lookup, PyObject *const *args, size_t nargsf,
+              PyObject *kwnames, bool own);
+
+/* Go on after the last answer until the driver has to act: sets `action`. */
+void
+ckpy_call_answer(struct ckpy_call *call, enum ck_event event);
+
+/* Answers that carry something. */
+void
+ckpy_call_take_reply(struct ckpy_call *call, PyObject *reply); /* READ: None or a pair */
+void
+ckpy_call_take_failure(struct ckpy_call *call, PyObject *failure); /* any store action */
+void
+ckpy_call_take_success(struct ckpy_call *call); /* WRITE, DELETE, EVICT */
+void
+ckpy_call_take_value(struct ckpy_call *call, PyObject *value); /* RUN */
+void
+ckpy_call_take_exception(struct ckpy_call *call, PyObject *exception); /* RUN, aborts */
+
+/* The end: what the action says, returned or raised. The action is final. */
+PyObject *
+ckpy_call_finish(struct ckpy_call *call);
+
+/* What the store operation of `action` is asked of: the transport, or, while
+ * invalidations wait, its careful face, which delivers them first. Borrowed. */
+PyObject *
+ckpy_call_transport(struct ckpy_call *call);
+
+/* The name in the shared store. Borrowed, or NULL with an exception. */
+PyObject *
+ckpy_call_store_key(struct ckpy_call *call);
+
+/* Drive to the end, blocking (driver.c). */
+PyObject *
+ckpy_call_drive(struct ckpy_call *call);
+
+/* call_value.c: the two ways of a value through the entry frame. */
+
+/* Judge what the function returned and encode it: CK_EV_WROTE when there is a payload or
+ * nothing to write, CK_EV_NOT_CACHEABLE, CK_EV_NOT_ENCODABLE (failure is set). */
+enum ck_event
+ckpy_call_judge(struct ckpy_call *call);
+
+/* Read an entry into `found`: a READ_ event. `remaining` in ms; -1: no expiry, -2: the
+ * store has no clock. */
+enum ck_event
+ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
+               int64_t remaining);
+
+/* Give `value` the form that memory and followers need, when it has none yet. 0, or -1
+ * with an exception, -2 when it is too large. */
+int
+ckpy_call_hold(struct ckpy_call *call, struct ckpy_value *value);
+
+int
+ckpy_call_exec(PyObject *module, struct ckpy_state *state);
+
+#endif

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+#include "py/decode.h"
+
+#include "py/decode_parts.h"
+#include "py/errors.h"
+#include "py/int_bytes.h"
+#include "py/state.h"
+
+#include <xxhash.h>
+
+/* ---- text ---------------------------------------------------------------------- */
+
+static inline int
+is_ascii(const uint8_t *bytes, size_t size)
+{
+    const uint64_t high = UINT64_C(0x8080808080808080);
+    uint64_t word[4];
+    for (; size >= sizeof word; bytes += sizeof word, size -= sizeof word) {
+        memcpy(word, bytes, sizeof word);
+        if ((word[0] | word[1] | word[2] | word[3]) & high)
+            return 0;
+    }
+    for (; size >= 8; bytes += 8, size -= 8) {
+        memcpy(word, bytes, 8);
+        if (word[0] & high)
+            return 0;
+    }
+    uint8_t rest = 0;
+    while (size-- > 0)
+        rest |= *bytes++;
+    return rest < 0x80;
+}
+
+enum { BLOCK = 4096 }; /* stays in the first-level cache between look and copy */
+
+/* The first block is known to be ASCII; 0 when another one is not. */
+static inline int
+copy_ascii(uint8_t *out, const uint8_t *bytes, size_t size)
+{
+    while (size > BLOCK) {
+        memcpy(out, bytes, BLOCK);
+        out += BLOCK, bytes += BLOCK, size -= BLOCK;
+        if (!is_ascii(bytes, size < BLOCK ? size : BLOCK))
+            return 0;
+    }
+    memcpy(out, bytes, size);
+    return 1;
+}
+
+PyObject *
+ckpy_decode_text(struct ckpy_decoder *decoder, const uint8_t *bytes, size_t size)
+{
+    (void)decoder;
+    if (CK_LIKELY(size > 1 && is_ascii(bytes, size < BLOCK ? size : BLOCK))) {
+        PyObject *text = PyUnicode_New((Py_ssize_t)size, 127);
+        if (text == NULL || copy_ascii(PyUnicode_1BYTE_DATA(text), bytes, size))
+            return text;
+        Py_DECREF(text);
+    }
+    return PyUnicode_DecodeUTF8((const char *)bytes, (Py_ssize_t)size, NULL);
+}
+
+PyObject *
+ckpy_decode_loose_text(const uint8_t *bytes, size_t size)
+{
+    return PyUnicode_DecodeUTF8((const char *)bytes, (Py_ssize_t)size, "surrogatepass");
+}
+
+/* A dict key. The same few names come again and again: short ones are kept, so that
+ * they are made and hashed once. */
+static PyObject *
+decode_key(struct ckpy_decoder *decoder)
+{
+    struct ck_unpack *in = &decoder->in;
+    if (CK_UNLIKELY(in->at == in->end || (*in->at & 0xe0) != 0xa0))
+        return ckpy_decode_value(decoder);
+    size_t size = *in->at & 0x1f;
+    const uint8_t *bytes = in->at + 1;
+    if (CK_UNLIKELY(size >= ck_unpack_left(in)))
+        return NULL;
+    in->at += 1 + size;
+#ifdef Py_GIL_DISABLED
+    return ckpy_decode_text(decoder, bytes, size);
+#else
+    PyObject **slot = &decoder->state->values.keys[XXH3_64bits(bytes, size) &
+                                                   (CKPY_KEY_CACHE_SIZE - 1)];
+    PyObject *key = *slot;
+    if (CK_LIKELY(key != NULL && (size_t)PyUnicode_GET_LENGTH(key) == size &&
+                  memcmp(PyUnicode_1BYTE_DATA(key), bytes, size) == 0))
+        return Py_NewRef(key);
+    key = ckpy_decode_text(decoder, bytes, size);
+    if (key != NULL && PyUnicode_IS_COMPACT_ASCII(key))
+        Py_XSETREF(*slot, Py_NewRef(key));
+    return key;
+#endif
+}
+
+/* ---- containers ---------------------------------------------------------------- */
+
+static PyObject *
+decode_list(struct ckpy_decoder *decoder, uint32_t count)
+{
+    if (ck_unpack_enter(&decoder->in) != CK_OK)
+        return ckpy_decode_refuse(decoder, "they are nested more than 512 deep");
+    PyObject *list = PyList_New(count);
+    for (uint32_t i = 0; list != NULL && i < count; i++) {
+        PyObject *item = ckpy_decode_value(decoder);
+        if (CK_UNLIKELY(item == NULL))
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, item);
+    }
+    ck_unpack_leave(&decoder->in);
+    return list;
+}
+
+static PyObject *
+decode_tuple(struct ckpy_decoder *decoder)
+{
+    struct ck_token token;
+    if (ck_unpack_next(&decoder->in, &token) != CK_OK || token.type != CK_TOKEN_ARRAY)
+        return NULL;
+    if (ck_unpack_enter(&decoder->in) != CK_OK)
+        return ckpy_decode_refuse(decoder, "they are nested more than 512 deep");
+    PyObject *tuple = PyTuple_New(token.size);
+    for (uint32_t i = 0; tuple != NULL && i < token.size; i++) {
+        PyObject *item = ckpy_decode_value(decoder);
+        if (CK_UNLIKELY(item == NULL))
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, i, item);
+    }
+    ck_unpack_leave(&decoder->in);
+    return tuple;
+}
+
+PyObject *
+ckpy_decode_array(struct ckpy_decoder *decoder)
+{
+    struct ck_token token;
+    if (ck_unpack_next(&decoder->in, &token) != CK_OK || token.type != CK_TOKEN_ARRAY)
+        return NULL;
+    return decode_list(decoder, token.size);
+}
+
+/* Items straight into `set`, which nobody else knows yet (a frozenset may be filled). */
+static PyObject *
+decode_set(struct ckpy_decoder *decoder, PyObject *set)
+{
+    struct ck_token token;
+    if (set == NULL)
+        return NULL;
+    int rc = ck_unpack_next(&decoder->in, &token) == CK_OK &&
+                     token.type == CK_TOKEN_ARRAY &&
+                     ck_unpack_enter(&decoder->in) == CK_OK
+                 ? 0
+                 : -1;
+    for (uint32_t i = 0; rc == 0 && i < token.size; i++) {
+        PyObject *item = ckpy_decode_value(decoder);
+        rc = item == NULL ? -1 : PySet_Add(set, item);
+        Py_XDECREF(item);
+    }
+    if (rc < 0 || PySet_GET_SIZE(set) != (Py_ssize_t)token.size) {
+        Py_DECREF(set);
+        return NULL;
+    }
+    ck_unpack_leave(&decoder->in);
+    return set;
+}
+
+/* `count` pairs into a dict. Keys that are equal to each other are no dict's. */
+static int
+decode_pairs(struct ckpy_decoder *decoder, PyObject *dict, uint32_t count)
+{
+    if (ck_unpack_enter(&decoder->in) != CK_OK) {
+        ckpy_decode_refuse(decoder, "they are nested more than 512 deep");
+        return -1;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        PyObject *key = decode_key(decoder);
+        PyObject *value = CK_LIKELY(key != NULL) ? ckpy_decode_value(decoder) : NULL;
+        int rc = CK_LIKELY(value != NULL) ? PyDict_SetItem(dict, key, value) : -1;
+        Py_XDECREF(value);
+        Py_XDECREF(key);
+        if (CK_UNLIKELY(rc < 0))
+            return -1;
+    }
+    ck_unpack_leave(&decoder->in);
+    return PyDict_GET_SIZE(dict) == (Py_ssize_t)count ? 0 : -1;
+}
+
+static PyObject *
+decode_dict(struct ckpy_decoder *decoder, uint32_t count)
+{
+    PyObject *dict = PyDict_New();
+    if (CK_UNLIKELY(dict != NULL && decode_pairs(decoder, dict, count) < 0))
+        Py_CLEAR(dict);
+    return dict;
+}
+
+int
+ckpy_decode_map_into(struct ckpy_decoder *decoder, PyObject *dict)
+{
+    struct ck_token token;
+    if (ck_unpack_next(&decoder->in, &token) != CK_OK || token.type != CK_TOKEN_MAP)
+        return -1;
+    return decode_pairs(decoder, dict, token.size);
+}
+
+int
+ckpy_decode_map_into_mapping(struct ckpy_decoder *decoder, PyObject *mapping)
+{
+    struct ck_token token;
+    if (ck_unpack_next(&decoder->in, &token) != CK_OK || token.type != CK_TOKEN_MAP ||
+        ck_unpack_enter(&decoder->in) != CK_OK)
+        return -1;
+    for (uint32_t i = 0; i < token.size; i++) {
+        PyObject *key = decode_key(decoder);
+        PyObject *value = key != NULL ? ckpy_decode_value(decoder) : NULL;
+        int rc = value != NULL ? PyObject_SetItem(mapping, key, value) : -1;
+        Py_XDECREF(value);
+        Py_XDECREF(key);
+        if (rc < 0)
+            return -1;
+    }
+    ck_unpack_leave(&decoder->in);
+    return PyObject_Size(mapping) == (Py_ssize_t)token.size ? 0 : -1;
+}
+
+/* ---- extensions ---------------------------------------------------------------- */
+
+static double
+load_double(const uint8_t *at)
+{
+    uint64_t bits = 0;
+    double number;
+    for (int i = 0; i < 8; i++)
+        bits = bits << 8 | at[i];
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
+
+static PyObject *
+decode_nested(struct ckpy_decoder *decoder, int type)
+{
+    switch (type) {
+    case CK_EXT_TUPLE: return decode_tuple(decoder);
+    case CK_EXT_SET: return decode_set(decoder, PySet_New(NULL));
+    case CK_EXT_FROZENSET: return decode_set(decoder, PyFrozenSet_New(NULL));
+    case CK_EXT_ENUM: return ckpy_decode_enum(decoder);
+    case CK_EXT_DATACLASS: return ckpy_decode_dataclass(decoder);
+    case CK_EXT_NAMED_TUPLE: return ckpy_decode_named_tuple(decoder);
+    case CK_EXT_NUMPY_SCALAR: return ckpy_decode_numpy_scalar(decoder);
+    case CK_EXT_NUMPY_ARRAY: return ckpy_decode_numpy_array(decoder);
+    default: return ckpy_decode_nested_library(decoder, (enum ck_ext)type);
+    }
+}
+
+/* Values inside an extension: the reader sees nothing else, and they must fill it. Every
+ * extension inside another one is an item of an array or a map, where depth is counted. */
+static PyObject *
+decode_content(struct ckpy_decoder *decoder, const struct ck_token *token)
+{
+    const uint8_t *end = decoder->in.end;
+    decoder->in.at = token->bytes;
+    decoder->in.end = token->bytes + token->size;
+    PyObject *value = decode_nested(decoder, token->ext);
+    if (CK_UNLIKELY(value != NULL && decoder->in.at != decoder->in.end))
+        Py_CLEAR(value);
+    decoder->in.end = end;
+    return value;
+}
+
+static PyObject *
+decode_ext(struct ckpy_decoder *decoder, const struct ck_token *token)
+{
+    switch (token->ext) {
+    case CK_EXT_INT:
+        return token->size == 0 ? NULL : ckpy_int_load(token->bytes, token->size, 1);
+    case CK_EXT_COMPLEX:
+        return token->size != 16 ? NULL
+                                 : PyComplex_FromDoubles(load_double(token->bytes),
+                                                         load_double(token->bytes + 8));
+    case CK_EXT_STR: return ckpy_decode_loose_text(token->bytes, token->size);
+    case CK_EXT_BYTEARRAY:
+        return PyByteArray_FromStringAndSize((const char *)token->bytes, token->size);
+    case CK_EXT_TUPLE:
+    case CK_EXT_SET:
+    case CK_EXT_FROZENSET:
+    case CK_EXT_ORDERED_DICT:
+    case CK_EXT_DEFAULT_DICT:
+    case CK_EXT_COUNTER:
+    case CK_EXT_DEQUE:
+    case CK_EXT_FRACTION:
+    case CK_EXT_NUMPY_SCALAR:
+    case CK_EXT_NUMPY_ARRAY:
+    case CK_EXT_ENUM:
+    case CK_EXT_DATACLASS:
+    case CK_EXT_NAMED_TUPLE: return decode_content(decoder, token);
+    default: return ckpy_decode_library(decoder, token);
+    }
+}
+
+PyObject *
+ckpy_decode_int(struct ckpy_decoder *decoder)
+{
+    struct ck_token token;
+    if (ck_unpack_next(&decoder->in, &token) != CK_OK)
+        return NULL;
+    if (token.type == CK_TOKEN_INT)
+        return PyLong_FromLongLong(token.i);
+    if (token.type == CK_TOKEN_UINT)
+        return PyLong_FromUnsignedLongLong(token.u);
+    return token.type == CK_TOKEN_EXT && token.ext == CK_EXT_INT
+               ? decode_ext(decoder, &token)
+               : NULL;
+}
+
+PyObject *
+ckpy_decode_name(struct ckpy_decoder *decoder)
+{
+    struct ck_token token;
+    if (ck_unpack_next(&decoder->in, &token) != CK_OK || token.type != CK_TOKEN_STR)
+        return NULL;
+    return ckpy_decode_text(decoder, token.bytes, token.size);
+}
+
+/* ---- dispatch ------------------------------------------------------------------ */
+
+PyObject *
+ckpy_decode_value(struct ckpy_decoder *decoder)
+{
+    struct ck_token token;
+    struct ck_unpack *in = &decoder->in;
+    if (CK_LIKELY(in->at != in->end) && (*in->at < 0x80 || *in->at >= 0xe0))
+        return PyLong_FromLong((int8_t)*in->at++);
+    enum ck_status status = ck_unpack_next(in, &token);
+    if (CK_UNLIKELY(status != CK_OK)) {
+        if (status == CK_ERR_LIMIT)
+            ckpy_decode_refuse(decoder, "they hold too many items");
+        return NULL;
+    }
+    switch (token.type) {
+    case CK_TOKEN_STR: return ckpy_decode_text(decoder, token.bytes, token.size);
+    case CK_TOKEN_INT: return PyLong_FromLongLong(token.i);
+    case CK_TOKEN_FLOAT: return PyFloat_FromDouble(token.f);
+    case CK_TOKEN_MAP: return decode_dict(decoder, token.size);
+    case CK_TOKEN_ARRAY: return decode_list(decoder, token.size);
+    case CK_TOKEN_NIL: return Py_NewRef(Py_None);
+    case CK_TOKEN_TRUE: return Py_NewRef(Py_True);
+    case CK_TOKEN_FALSE: return Py_NewRef(Py_False);
+    case CK_TOKEN_BIN:
+        return PyBytes_FromStringAndSize((const char *)token.bytes, token.size);
+    case CK_TOKEN_UINT: return PyLong_FromUnsignedLongLong(token.u);
+    case CK_TOKEN_EXT: return decode_ext(decoder, &token);
+    }
+    return NULL;
+}
+
+/* Raise DecodeError in place of whatever else is pending; MemoryError and what is no
+ * Exception (an interrupt) pass. What went wrong inside is not chained: its text could
+ * hold stored data. */
+static void
+raise_decode_error(struct ckpy_decoder *decoder)
+{
+    if (PyErr_Occurred() && (!PyErr_ExceptionMatches(PyExc_Exception) ||
+                             PyErr_ExceptionMatches(PyExc_MemoryError)))
+        return;
+    PyErr_Clear();
+    if (decoder->reason != NULL)
+        ckpy_raise(decoder->state, "DecodeError", "The stored bytes are not a value: %s",
+                   decoder->reason);
+    else
+        ckpy_raise(decoder->state, "DecodeError", "The stored bytes are not a value");
+}
+
+PyObject *
+ckpy_decode(struct ckpy_state *state, const uint8_t *data, size_t len, PyObject *returns)
+{
+    struct ckpy_decoder decoder = {.state = state, .returns = returns};
+    ck_unpack_init(&decoder.in, data, len, CK_VALUE_MAX_ITEMS, CK_VALUE_MAX_DEPTH);
+    PyObject *value = ckpy_decode_value(&decoder);
+    if (CK_UNLIKELY(value != NULL && decoder.in.at != decoder.in.end)) {
+        Py_CLEAR(value);
+        decoder.reason = "more bytes follow";
+    }
+    if (CK_UNLIKELY(value == NULL))
+        raise_decode_error(&decoder);
+    Py_XDECREF(decoder.named);
+    return value;
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+#include "py/redis_run.h"
+
+#include "base/ck_clock.h"
+#include "base/ck_sync.h"
+
+#include <string.h>
+
+/* --- signals --- */
+
+struct attachment {
+    PyThreadState *thread; /* saved while detached */
+    uint64_t generation;   /* of forks, when the operation began */
+};
+
+/* Attach, let signal handlers run, detach. True when one raised, or when one forked and
+ * this is the child: the exchange under way belongs to the parent. */
+static bool
+look_for_signals(void *context)
+{
+    struct attachment *attachment = context;
+    PyEval_RestoreThread(attachment->thread);
+    int rc = PyErr_CheckSignals();
+    bool forked = ck_fork_generation() != attachment->generation;
+    attachment->thread = PyEval_SaveThread();
+    return rc != 0 || forked;
+}
+
+/* --- judgement --- */
+
+static bool
+is_status(const struct ck_resp_reply *reply, const char *text)
+{
+    return reply->type == CK_RESP_STATUS && strcmp(reply->text, text) == 0;
+}
+
+static bool
+has_shape(enum ckpy_redis_shape shape, struct ck_resp_reply *const *replies)
+{
+    switch (shape) {
+    case CKPY_SHAPE_ANY: return true;
+    case CKPY_SHAPE_READ:
+        return replies[0]->type == CK_RESP_INTEGER && replies[0]->integer >= -2 &&
+               replies[1]->type == CK_RESP_ARRAY && replies[1]->len == 1 &&
+               (replies[1]->items[0]->type == CK_RESP_STRING ||
+                replies[1]->items[0]->type == CK_RESP_NIL);
+    case CKPY_SHAPE_OK: return is_status(replies[0], "OK");
+    case CKPY_SHAPE_PONG: return is_status(replies[0], "PONG");
+    case CKPY_SHAPE_INTEGER:
+        return replies[0]->type == CK_RESP_INTEGER && replies[0]->integer >= 0;
+    }
+    return false;
+}
+
+static void
+free_replies(struct ck_resp_reply **replies, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        ck_resp_reply_free(replies[i]);
+        replies[i] = NULL;
+    }
+}
+
+/* The first error among the replies, or NULL. */
+static const struct ck_resp_reply *
+first_error(struct ck_resp_reply *const *replies, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (replies[i]->type == CK_RESP_ERROR)
+            return replies[i];
+    return NULL;
+}
+
+/* All replies are there. `*keep`: the connection may serve again. */
+static enum ck_status
+judge(const struct ckpy_redis_request *request, struct ck_resp_reply **replies,
+      bool *keep, struct ck_redis_failure *failure)
+{
+    enum ck_status status;
+    const struct ck_resp_reply *error = first_error(replies, request->reply_count);
+    if (error != NULL) {
+        status = ck_redis_fail_reply(error, failure);
+        *keep = ck_redis_survives(failure->kind);
+        if (request->shape == CKPY_SHAPE_ANY && failure->fault == CK_REDIS_REPLY &&
+            *keep && !ck_reply_kind_is_passing(failure->kind))
+            return CK_OK; /* the caller sees to it */
+    }
+    else if (has_shape(request->shape, replies)) {
+        *keep = true;
+        return CK_OK;
+    }
+    else {
+        failure->fault = CK_REDIS_PROTOCOL;
+        *keep = false;
+        status = ck_error_set(&failure->error, CK_ERR_PROTOCOL,
+                              "a reply of another type than the command has");
+    }
+    free_replies(replies, request->reply_count);
+    return status;
+}
+
+static enum ck_retry_cause
+cause_of(const struct ck_redis_failure *failure, bool repeatable)
+{
+    switch (failure->fault) {
+    case CK_REDIS_RESET:
+    case CK_REDIS_RESET_IN_REPLY:
+        if (failure->sent && !repeatable)
+            return CK_RETRY_OTHER;
+        return failure->pooled ? CK_RETRY_RESET_POOLED : CK_RETRY_RESET_NEW;
+    case CK_REDIS_REFUSED: return CK_RETRY_REFUSED;
+    case CK_REDIS_CONNECT_TIMEOUT: return CK_RETRY_CONNECT_TIMEOUT;
+    case CK_REDIS_TIMEOUT: return CK_RETRY_TIMEOUT;
+    case CK_REDIS_AUTH: return CK_RETRY_AUTH;
+    case CK_REDIS_REPLY:
+        switch (failure->kind) {
+        case CK_REPLY_LOADING: return CK_RETRY_LOADING;
+        case CK_REPLY_TRYAGAIN: return CK_RETRY_TRYAGAIN;
+        case CK_REPLY_CLUSTERDOWN: return CK_RETRY_CLUSTERDOWN;
+        case CK_REPLY_OOM: return CK_RETRY_OOM;
+        case CK_REPLY_READONLY: return CK_RETRY_READONLY;
+        default: return CK_RETRY_OTHER;
+        }
+    default: return CK_RETRY_OTHER;
+    }
+}
+
+/* --- the operation --- */
+
+static enum ck_status
+attempt(struct ck_pool *pool, const struct ck_pool_bounds *bounds,
+        const struct ckpy_redis_request *request, const struct ck_wait *wait,
+        struct ck_resp_reply **replies, struct ck_redis_failure *failure)
+{
+    struct ck_pool_lease lease;
+    enum ck_status status = ck_pool_acquire(pool, bounds, wait, &lease, failure);
+    if (status != CK_OK)
+        return status;
+    bool keep = false;
+    status = ck_redis_exchange(lease.redis, request->pieces, request->piece_count,
+                               replies, request->reply_count, wait, failure);
+    if (status == CK_OK)
+        status = judge(request, replies, &keep, failure);
+    ck_pool_release(pool, &lease, keep);
+    return status;
+}
+
+/* 64 bits that differ between callers and calls: enough to spread pauses. */
+static uint64_t
+scatter(uint64_t seed)
+{
+    seed += UINT64_C(0x9e3779b97f4a7c15);
+    seed = (seed ^ (seed >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    seed = (seed ^ (seed >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return seed ^ (seed >> 31);
+}
+
+static enum ck_status
+run_nogil(struct ck_pool *pool, const struct ckpy_redis_policy *policy,
+          const struct ckpy_redis_request *request, const struct ck_wait *wait,
+          int64_t start, struct ck_resp_reply **replies,
+          struct ck_redis_failure *failure)
+{
+    struct ck_pool_bounds bounds = {
+        .pool_deadline = ck_clock_add(start, policy->pool_timeout),
+        .connect_timeout = policy->connect_timeout,
+    };
+    for (uint32_t made = 0;; made++) {
+        enum ck_status status = attempt(pool, &bounds, request, wait, replies, failure);
+        if (status == CK_OK || status == CK_AGAIN)
+            return status;
+        int64_t now = ck_clock_now();
+        enum ck_retry_cause cause = cause_of(failure, request->repeatable);
+        int64_t pause =
+            ck_retry_decide(&policy->retry, cause, made, wait->deadline - now,
+                            scatter((uint64_t)now ^ (uintptr_t)wait));
+        if (pause == CK_RETRY_GIVE_UP)
+            return status;
+        if (pause > 0 && ck_wait_sleep(ck_clock_add(now, pause), wait) != CK_OK) {
+            failure->fault = CK_REDIS_INTERRUPTED;
+            return ck_error_set(&failure->error, CK_AGAIN, "interrupted");
+        }
+        bounds.fresh = cause == CK_RETRY_RESET_POOLED;
+        bounds.pool_deadline = ck_clock_add(ck_clock_now(), policy->pool_timeout);
+    }
+}
+
+enum ck_status
+ckpy_redis_run(struct ck_pool *pool, const struct ckpy_redis_policy *policy,
+               const struct ckpy_redis_request *request, int64_t timeout,
+               struct ck_resp_reply **replies, struct ck_redis_failure *failure)
+{
+    struct attachment attachment = {.generation = ck_fork_generation()};
+    int64_t start = ck_clock_now();
+    struct ck_wait wait = {
+        .deadline = ck_clock_add(start, timeout),
+        .interrupted = look_for_signals,
+        .context = &attachment,
+    };
+    attachment.thread = PyEval_SaveThread();
+    enum ck_status status =
+        run_nogil(pool, policy, request, &wait, start, replies, failure);
+    PyEval_RestoreThread(attachment.thread);
+    return status;
+}

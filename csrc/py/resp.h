@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * PURPOSE   RESP for the asyncio transport: bytes to Python objects and back.
+ * DESIGN    A thin type around ck_resp_reader. One call takes what a socket gave and
+ *           returns every reply that is complete, so a loop turn costs one crossing.
+ *           An error of the server is an object, not an exception: it is the answer to
+ *           one command among many.
+ * THREADING Holds the GIL; a reader belongs to one event loop.
+ */
+#ifndef CKPY_RESP_H
+#define CKPY_RESP_H
+
+#include "py/ckpy.h"
+
+struct ckpy_resp_state {
+    /* immutable after module execution; owned */
+    PyTypeObject *reader_type;
+    PyTypeObject *error_type;
+};
+
+int
+ckpy_resp_exec(PyObject *module, struct ckpy_state *state);
+int
+ckpy_resp_traverse(struct ckpy_resp_state *state, visitproc visit, void *arg);
+void
+ckpy_resp_clear(struct ckpy_resp_state *state);
+
+#endif

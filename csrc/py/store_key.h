@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * PURPOSE   Names of entries in a shared store: a readable prefix and 64 hex digits, the
+ *           BLAKE2b-256 of function identity and canonical arguments.
+ * THREADING Holds the GIL.
+ */
+#ifndef CKPY_STORE_KEY_H
+#define CKPY_STORE_KEY_H
+
+#include "py/ckpy.h"
+
+/* `prefix` (str, ends in ":") and the digits of `identity` and `key` (bytes). A new str,
+ * or NULL with an exception. */
+PyObject *
+ckpy_store_key_make(PyObject *prefix, PyObject *identity, PyObject *key);
+
+/* Adds the functions `canonical` and `generate_store_key`. */
+int
+ckpy_store_key_exec(PyObject *module, struct ckpy_state *state);
+
+#endif
