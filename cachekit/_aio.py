@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: MIT
+"""The asyncio driver: the twin of ``csrc/py/driver.c``.
+
+A ``Call`` (``csrc/py/call.h``) decides what happens to a call that memory could not
+answer; ``drive`` carries out, for ``async def`` functions, what has to be waited for.
+
+The function runs in a task of its own, in a copy of the caller's context, so that
+cancelling any waiter, the first included, removes that waiter only; the last one to
+leave cancels the task. Waiters may live on several loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError, get_running_loop
+
+from cachekit._core import (
+    DELETE,
+    EVICT,
+    FINAL,
+    READ,
+    RUN,
+    WAIT,
+    WRITE,
+    current_flight,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future, Task
+    from typing import Any, TypeVar
+
+    from cachekit._core import Call, Flight
+
+    T = TypeVar("T")
+
+__all__ = ["completed", "drive", "refresh", "wake"]
+
+#: Seconds between two looks whether a leader's loop still lives.
+WATCH = 0.25
+
+#: Background refreshes under way: a loop only keeps weak references to its tasks.
+_refreshes: set[Task[Any]] = set()
+
+
+async def completed(value: T) -> T:
+    """What an async hit returns."""
+    return value
+
+
+async def drive(call: Call) -> Any:
+    """Carry a call to its end; returns or raises what it came to."""
+    action = call.action
+    while action < FINAL:
+        if action == READ:
+            if call.leads:
+                call.flight.loop = get_running_loop()
+            action = await _use_store(call, action)
+        elif action == RUN and call.leads:
+            await _lead(call)
+            break
+        elif action == RUN:
+            action = await _run(call)
+        elif action == WAIT:
+            action = await _follow(call)
+        else:
+            action = await _use_store(call, action)
+    return call.finish()
+
+
+async def _use_store(call: Call, action: int) -> int:
+    """READ, WRITE, DELETE or EVICT."""
+    try:
+        transport = call.transport
+        if action == READ:
+            reply = await transport.read(call.store_key, call.allowance)
+            return call.take_reply(reply)
+        if action == WRITE:
+            await transport.write(
+                call.store_key, call.payload, call.payload_ttl, call.allowance
+            )
+        else:
+            assert action in (DELETE, EVICT)
+            await transport.delete((call.store_key,), call.allowance)
+    except Exception as failure:
+        return call.take_failure(failure)
+    except BaseException as abort:
+        return call.take_exception(abort)
+    return call.take_success()
+
+
+async def _run(call: Call) -> int:
+    """Call the function, in this task."""
+    try:
+        value = await call.invoke()
+    except BaseException as raised:
+        return call.take_exception(raised)
+    return call.take_value(value)
+
+
+# -- leading --------------------------------------------------------------------------
+
+
+async def _work(call: Call) -> None:
+    """From here to the end of the call, in a task of its own."""
+    if call.leads:
+        current_flight.set(call.flight)
+    action = call.action
+    while action < FINAL:
+        if action == RUN:
+            action = await _run(call)
+        else:
+            action = await _use_store(call, action)
+
+
+async def _lead(call: Call) -> None:
+    """Have a task run the function and settle the flight; wait for that."""
+    loop = get_running_loop()
+    flight = call.flight
+    flight.loop = loop
+    flight.task = task = loop.create_task(_work(call))
+    await _wait(flight, None)
+    if not task.done():
+        # Settled: what is left of the task is its last step. A second wait would let a
+        # cancellation in between hide the outcome, so there is none.
+        assert call.action >= FINAL
+
+
+# -- following ------------------------------------------------------------------------
+
+
+async def _follow(call: Call) -> int:
+    flight = call.flight
+    try:
+        settled = await _wait(flight, call.flight_timeout)
+    except BaseException as abort:
+        return call.take_exception(abort)
+    return call.take_flight(not settled)
+
+
+async def _wait(flight: Flight, timeout: float | None) -> bool:
+    """Wait until the flight settles. False when the time came first."""
+    loop = get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    while True:
+        future: Future[None] = loop.create_future()
+        if not flight.add_waiter(loop, future):
+            return True
+        timer = _timer(loop, flight, future, deadline)
+        try:
+            await future
+        except CancelledError:
+            _leave(flight, future)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if flight.settled:
+            return True
+        flight.remove_waiter(future)
+        if flight.loop is not None and flight.loop.is_closed():
+            flight.abandon()
+        elif deadline is not None and loop.time() >= deadline:
+            return False
+
+
+def _timer(
+    loop: AbstractEventLoop,
+    flight: Flight,
+    future: Future[None],
+    deadline: float | None,
+) -> asyncio.TimerHandle | None:
+    """What wakes a waiter by time: its deadline, or a look at the leader's loop."""
+    foreign = flight.loop is not loop
+    if deadline is None and not foreign:
+        return None
+    when = loop.time() + WATCH if foreign else deadline
+    assert when is not None
+    if deadline is not None:
+        when = min(when, deadline)
+    return loop.call_at(when, _finish, future)
+
+
+def _leave(flight: Flight, future: Future[None]) -> None:
+    """A cancelled waiter goes; the last one to go cancels the run."""
+    left = flight.remove_waiter(future)
+    task = flight.task
+    if left or task is None:
+        return
+    loop = task.get_loop()
+    if loop is get_running_loop():
+        task.cancel()
+    elif not loop.is_closed():
+        try:
+            loop.call_soon_threadsafe(task.cancel)
+        except RuntimeError:
+            pass  # closed meanwhile: nothing runs there any more
+
+
+def _finish(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def wake(waiters: list[tuple[AbstractEventLoop, Future[None]]]) -> None:
+    """Wake the waiters of a flight that has settled, each on its own loop."""
+    running = asyncio._get_running_loop()
+    for loop, future in waiters:
+        if loop is running:
+            _finish(future)
+            continue
+        try:
+            loop.call_soon_threadsafe(_finish, future)
+        except RuntimeError:
+            pass  # that loop is closed, and its waiters with it
+
+
+# -- refreshing in the background -----------------------------------------------------
+
+
+def refresh(call: Call) -> None:
+    """Start the background refresh of a stale entry; not cancelled with the caller."""
+    task = get_running_loop().create_task(_refresh(call))
+    _refreshes.add(task)
+    task.add_done_callback(_refreshes.discard)
+
+
+async def _refresh(call: Call) -> None:
+    if call.start() < FINAL:
+        await _work(call)
+    try:
+        call.finish()
+    except Exception as error:
+        call.function._plan.report("refresh_failed", error)

@@ -1,0 +1,594 @@
+# SPDX-License-Identifier: MIT
+"""`Cache`: the object behind ``cache``: decorator, presets, and named entries."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial, update_wrapper
+
+from cachekit import _core
+from cachekit._checks import UNSET, to_ns
+from cachekit._config import CacheConfig
+from cachekit._errors import CacheMiss, ConfigurationError, NotBuiltYet
+from cachekit._identity import Identities
+from cachekit._logging import default_log, enable_debug
+from cachekit._names import store_prefix
+from cachekit._options import PRESETS, FunctionOptions, judge_ttl
+from cachekit._plan import Plan
+from cachekit._signature import describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, NoReturn
+
+    from cachekit._checks import Duration
+    from cachekit._options import Preset
+    from cachekit._store import SharedStore
+    from cachekit._types import Invalidation, Never
+
+__all__ = ["Cache"]
+
+_CO_GENERATOR, _CO_COROUTINE, _CO_ITERABLE, _CO_ASYNC = 0x20, 0x80, 0x100, 0x200
+_MEGABYTE = 1024 * 1024
+
+
+class Cache:
+    """A memory tier, and a shared store if one is configured, for any number of
+    functions.
+
+    ``config``   what to use in place of the environment, field by field
+    ``backend``  a backend object, a URL, or None for memory only; default: the
+                 configuration's store
+
+    ``cachekit.cache`` is one, made from the environment when it is first used.
+
+    >>> cache = Cache(backend=None)
+    >>> @cache(ttl=60)
+    ... def double(number: int) -> int:
+    ...     return 2 * number
+    >>> double(4), double(4), double.cache_info().hits
+    (8, 8, 1)
+    """
+
+    def __init__(self, config: CacheConfig | None = None, *, backend: Any = UNSET) -> None:
+        if config is not None and not isinstance(config, CacheConfig):
+            raise TypeError(
+                f"config must be a CacheConfig, not {type(config).__qualname__}"
+            )
+        self._given = config
+        self._backend = backend
+        self._config: CacheConfig | None = None
+        self._lock = threading.RLock()
+        self._off = _core.Flag()
+        self._memory: _core.Memory | None = None
+        self._stores: dict[Any, SharedStore] = {}
+        self._identities = Identities()
+        self._named: dict[Any, Any] = {}
+        self._disabled: Any = None  # a ContextVar, made by the first disabled()
+
+    # -- the decorator ----------------------------------------------------------------
+
+    def __call__(self, function: Any = None, /, **options: Any) -> Any:
+        """Cache the results of a function: ``@cache``, ``@cache()``, ``@cache(ttl=60)``.
+
+        Options are keywords; docs/configuration.md lists them. Raises TypeError for an
+        unknown one (naming the nearest) or for what is no function, ValueError for one
+        out of range, both when decorating.
+        """
+        return self._decorate("", function, options)
+
+    def minimal(self, function: Any = None, /, **options: Any) -> Any:
+        return self._decorate("minimal", function, options)
+
+    def production(self, function: Any = None, /, **options: Any) -> Any:
+        return self._decorate("production", function, options)
+
+    def secure(self, function: Any = None, /, **options: Any) -> Any:
+        return self._decorate("secure", function, options)
+
+    def dev(self, function: Any = None, /, **options: Any) -> Any:
+        return self._decorate("dev", function, options)
+
+    def test(self, function: Any = None, /, **options: Any) -> Any:
+        return self._decorate("test", function, options)
+
+    def local(self, function: Any = None, /, **options: Any) -> Any:
+        return self._decorate("local", function, options)
+
+    for _name, _preset in PRESETS.items():
+        if _name:
+            locals()[_name].__doc__ = _preset.doc
+    del _name, _preset
+
+    def _decorate(self, preset: str, function: Any, options: dict[str, Any]) -> Any:
+        chosen = FunctionOptions.of(preset, options, self._given)
+        if function is None:
+            return partial(self._wrap, chosen)
+        return self._wrap(chosen, function)
+
+    def _wrap(self, options: FunctionOptions, function: Any) -> Any:
+        if isinstance(function, staticmethod):
+            return staticmethod(self._wrap(options, function.__func__))
+        if isinstance(function, classmethod):
+            return _ClassMethod(self._wrap(options, function.__func__))
+        return self._cached(function, partial(self._plan_for, options))
+
+    def _cached(self, function: Any, resolve: Callable[[Any], Plan]) -> Any:
+        is_async = _is_async(function)
+        operations: Any
+        if is_async:
+            from cachekit._operations import AsyncOperations as operations
+        else:
+            from cachekit._operations import Operations as operations
+        wrapper = _core.CachedFunction(function, resolve, operations, is_async)
+        update_wrapper(wrapper, function)
+        if is_async:
+            _look_like_a_function(wrapper, function)
+        return wrapper
+
+    # -- plans ------------------------------------------------------------------------
+
+    @property
+    def config(self) -> CacheConfig:
+        """What this cache goes by: what it was given, over the environment.
+
+        The environment is read at the first access. Raises ``ConfigurationError`` for a
+        bad value in it, and ``NotBuiltYet`` for a setting this version does not have.
+        """
+        if self._config is None:
+            with self._lock:
+                if self._config is None:
+                    given = self._given or CacheConfig()
+                    self._config = given.over_environment()
+        return self._config
+
+    def _plan_for(self, options: FunctionOptions, wrapper: Any) -> Plan:
+        function = wrapper.__wrapped__
+        with self._lock:
+            config = self.config
+            config.require_built(encryption=options.encryption)
+            if not config.enabled and self._disabled is None:
+                self._disable_all()
+            options = options.resolve(config)
+            if options.debug:
+                enable_debug()
+            identity = self._identities.identify(function, options.name)
+            store = self._store_of(options)
+            if store is not None and not identity.shareable:
+                _tell_not_shared(identity)
+                store = None
+            self._check_serializer(options, store)
+            named = None
+            if options.full_key is not None:
+                named = self._names(options.namespace, store)
+            return Plan(
+                cache=self,
+                function=function,
+                options=options,
+                identity=identity if named is None else _NAMES,
+                prefix=store_prefix(
+                    options.namespace, identity.name if named is None else _NAMES.name
+                ),
+                signature=describe(function, options.ignore),
+                memory=self._memory_of(options),
+                store=store,
+                is_async=_is_async(function),
+                tokens=_tokens() if options.references else None,
+                names_of=named,
+            )
+
+    def _memory_of(self, options: FunctionOptions) -> _core.Memory | None:
+        if options.max_entries is not None:
+            return _core.Memory(max_entries=options.max_entries)
+        if not options.l1_enabled:
+            return None
+        if self._memory is None:
+            self._memory = _core.Memory(
+                max_bytes=int(self.config.l1_max_size_mb * _MEGABYTE),
+                max_entries=self.config.l1_max_entries or 0,
+            )
+        return self._memory
+
+    def _store_of(self, options: FunctionOptions) -> SharedStore | None:
+        backend = self._backend if options.backend is UNSET else options.backend
+        config = self.config
+        if backend is UNSET:
+            backend = config.redis_url
+        if backend is None:
+            return None
+        if config.namespace is None and options.namespace is None:
+            default_log().once(
+                ("namespace", id(self)),
+                "warning",
+                "entries are shared under the prefix cachekit: because no namespace is "
+                "set",
+                event="no_namespace",
+            )
+        return self._store(
+            backend, options.enable_circuit_breaker, options.connection_retries
+        )
+
+    def _store(self, backend: Any, breaker: bool, retries: int) -> SharedStore:
+        """One store for each backend, and for each way of treating it."""
+        key = (backend if isinstance(backend, str) else id(backend), breaker, retries)
+        store = self._stores.get(key)
+        if store is None:
+            from cachekit._store import SharedStore
+
+            if isinstance(backend, str):
+                from cachekit.backends._redis import RedisBackend
+
+                config = self.config.replace(connection_retries=retries)
+                backend = RedisBackend(backend, config)
+            store = SharedStore(backend, self.config, breaker=breaker)
+            self._stores[key] = store
+        return store
+
+    @staticmethod
+    def _check_serializer(options: FunctionOptions, store: SharedStore | None) -> None:
+        if store is None or not getattr(options.serializer, "requires_signing", False):
+            return
+        raise ConfigurationError(
+            "a function with a shared store cannot use this serializer without signing",
+            hint="Give it allow_unsigned=True if only trusted programs reach the store, "
+            "or backend=None",
+        )
+
+    # -- switching off ----------------------------------------------------------------
+
+    def disabled(self) -> _Disabled:
+        """``with cache.disabled():`` calls go straight to the functions.
+
+        Holds for this thread or task and what it starts.
+        """
+        return _Disabled(self)
+
+    def _disable_all(self) -> None:
+        from contextvars import ContextVar
+
+        self._disabled = ContextVar("cachekit_disabled", default=True)
+        self._off.value += 1
+
+    def _is_off(self) -> bool:
+        return self._disabled is not None and bool(self._disabled.get())
+
+    # -- named entries ----------------------------------------------------------------
+
+    def _names(self, namespace: str | None, store: SharedStore | None) -> Any:
+        """The function whose entries `get`, `set` and ``full_key=`` share."""
+        key = (namespace, id(store))
+        named = self._named.get(key)
+        if named is None:
+            named = _core.CachedFunction(
+                _no_such_name, self._plan_of_names, _operations(), False
+            )
+            named.__wrapped__ = _no_such_name
+            named.place = (namespace, store)
+            named._ready()
+            self._named[key] = named
+        return named
+
+    def _plan_of_names(self, wrapper: Any) -> Plan:
+        namespace, store = wrapper.place
+        options = FunctionOptions.of("", {"returns": None}).resolve(self.config)
+        return Plan(
+            cache=self,
+            function=_no_such_name,
+            options=options,
+            identity=_NAMES,
+            prefix=store_prefix(namespace, _NAMES.name),
+            signature=describe(_no_such_name, ()),
+            memory=self._memory_of(options),
+            store=store,
+            is_async=False,
+        )
+
+    def _own_names(self) -> Any:
+        with self._lock:
+            config = self.config
+            config.require_built()
+            options = FunctionOptions.of("", {}).resolve(config)
+            return self._names(config.namespace, self._store_of(options))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value stored under a name, or ``default``.
+
+        With ``fallback_enabled=False`` a failing store raises `BackendError`.
+        """
+        return self._get(self._own_names(), key, default)
+
+    def _get(self, names: Any, key: str, default: Any) -> Any:
+        from cachekit._errors import BackendError
+
+        try:
+            return names.peek(_name(key))
+        except CacheMiss:
+            return default
+        except BackendError:
+            if names._plan.fallback:
+                return default
+            raise
+
+    def set(self, key: str, value: Any, ttl: Duration | Never | None = None) -> None:
+        """Store ``value`` under a name for ``ttl`` (seconds, timedelta, `NEVER`;
+        default: the configured one).
+
+        A value that cannot be encoded raises `SerializationError` E004; a failing store
+        raises only with ``fallback_enabled=False``.
+        """
+        names = self._own_names()
+        _put(names, value, _lifetime(ttl), _name(key))
+
+    def delete(self, key: str) -> Invalidation:
+        """Remove a name from memory and store, as ``function.invalidate`` does."""
+        result: Invalidation = self._own_names().invalidate(_name(key))
+        return result
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Those of the names that are stored, with their values."""
+        names, missing, found = self._own_names(), object(), {}
+        for key in keys:
+            value = self._get(names, key, missing)
+            if value is not missing:
+                found[key] = value
+        return found
+
+    def set_many(
+        self, values: Mapping[str, Any], ttl: Duration | Never | None = None
+    ) -> None:
+        """`set` for each of them."""
+        for key, value in values.items():
+            self.set(key, value, ttl)
+
+    def invalidate_tags(self, *tags: str) -> NoReturn:
+        """Not part of this version: raises `NotBuiltYet`."""
+        raise NotBuiltYet("invalidate_tags")
+
+    def clear(self, *, namespace: str | None = None) -> None:
+        """Forget every entry in the memory of this process.
+
+        ``namespace=`` (every process) is not part of this version: `NotBuiltYet`.
+        """
+        if namespace is not None:
+            raise NotBuiltYet("clear(namespace=)")
+        if self._memory is not None:
+            self._memory.clear()
+
+    # -- health -----------------------------------------------------------------------
+
+    def _default_store(self) -> SharedStore | None:
+        with self._lock:
+            options = FunctionOptions.of("", {}).resolve(self.config)
+            return self._store_of(options)
+
+    def ping(self) -> bool:
+        """Does the shared store answer? True with memory only. Never raises."""
+        return self._store_answers(self._default_store())
+
+    def health_check(self) -> bool:
+        """Is the cache of use? False while the shared store does not answer."""
+        return self.ping()
+
+    def detailed_health_check(self) -> dict[str, Any]:
+        """Status, store, breaker, pool and memory; see docs/health.md."""
+        from cachekit.health import report
+
+        return report(self)
+
+    def _store_answers(self, store: SharedStore | None) -> bool:
+        from cachekit.health import answers
+
+        return answers(store)
+
+    async def _astore_answers(self, store: SharedStore | None) -> bool:
+        from cachekit.health import aanswers
+
+        return await aanswers(store)
+
+    def close(self) -> None:
+        """Close the connections to the stores. Later calls open new ones."""
+        for store in list(self._stores.values()):
+            store.close()
+
+    # -- the same for asyncio ---------------------------------------------------------
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """`get`, awaitable."""
+        from cachekit import _named_aio
+
+        return await _named_aio.get(self, key, default)
+
+    async def aset(
+        self, key: str, value: Any, ttl: Duration | Never | None = None
+    ) -> None:
+        """`set`, awaitable."""
+        from cachekit import _named_aio
+
+        await _named_aio.put(self, key, value, ttl)
+
+    async def adelete(self, key: str) -> Invalidation:
+        """`delete`, awaitable."""
+        from cachekit import _named_aio
+
+        return await _named_aio.delete(self, key)
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """`get_many`, awaitable; all names are asked for at once."""
+        from cachekit import _named_aio
+
+        return await _named_aio.get_many(self, keys)
+
+    async def aset_many(
+        self, values: Mapping[str, Any], ttl: Duration | Never | None = None
+    ) -> None:
+        """`set_many`, awaitable; all are stored at once."""
+        from cachekit import _named_aio
+
+        await _named_aio.put_many(self, values, ttl)
+
+    async def ainvalidate_tags(self, *tags: str) -> NoReturn:
+        """`invalidate_tags`, awaitable."""
+        self.invalidate_tags(*tags)
+
+    async def aclear(self, *, namespace: str | None = None) -> None:
+        """`clear`, awaitable."""
+        self.clear(namespace=namespace)
+
+    async def aping(self) -> bool:
+        """`ping`, awaitable."""
+        return await self._astore_answers(self._default_store())
+
+    async def ahealth_check(self) -> bool:
+        """`health_check`, awaitable."""
+        return await self.aping()
+
+    async def adetailed_health_check(self) -> dict[str, Any]:
+        """`detailed_health_check`, awaitable."""
+        from cachekit.health import areport
+
+        return await areport(self)
+
+    async def aclose(self) -> None:
+        """`close`, awaitable: also the connections of the running loop."""
+        for store in list(self._stores.values()):
+            await store.aclose()
+
+    def __repr__(self) -> str:
+        stores = ", ".join(store.address for store in self._stores.values())
+        return f"<cachekit.Cache on {stores or 'memory'}>"
+
+
+# -- parts ----------------------------------------------------------------------------
+
+
+class _Names:
+    """The identity of entries that have a name of their own."""
+
+    name = "name"
+    data = _core.canonical(("name",))
+    shareable = True
+    reason = None
+
+
+_NAMES: Any = _Names()
+
+
+def _no_such_name(name: str) -> NoReturn:
+    raise CacheMiss("nothing is stored under this name")
+
+
+def _name(key: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a name must be text, not {type(key).__qualname__}")
+    return str(key)
+
+
+def _lifetime(ttl: Any) -> int | None:
+    judged = judge_ttl(ttl)
+    return None if judged is None else to_ns(judged)
+
+
+def _put(names: Any, value: Any, ttl: int | None, key: str) -> None:
+    from cachekit._operations import Operations
+
+    Operations.put_for(names, value, ttl, (key,), {})
+
+
+def _operations() -> Any:
+    from cachekit._operations import Operations
+
+    return Operations
+
+
+def _tokens() -> Any:
+    from cachekit._tokens import Tokens
+
+    return Tokens()
+
+
+def _tell_not_shared(identity: Any) -> None:
+    default_log().once(
+        ("not_shared", identity.name),
+        "warning",
+        "%s is kept in memory only, because %s; give it name= to share its entries",
+        identity.name,
+        identity.reason,
+        event="not_shared",
+        function=identity.name,
+    )
+
+
+def _flags(function: Any) -> int:
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    if code is None and not isinstance(function, type):
+        code = getattr(getattr(type(function), "__call__", None), "__code__", None)
+    return getattr(code, "co_flags", 0)
+
+
+def _is_async(function: Any) -> bool:
+    """Judge what is decorated. Raises TypeError for what cannot be cached."""
+    if not callable(function):
+        raise TypeError(f"cannot cache a {type(function).__qualname__}: no function")
+    flags = _flags(function)
+    if flags & (_CO_GENERATOR | _CO_ASYNC) and not flags & _CO_ITERABLE:
+        kind = "an async generator" if flags & _CO_ASYNC else "a generator"
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(
+            f"{name} is {kind} function: what it yields can be used only once and "
+            "cannot be cached; return a list or a tuple"
+        )
+    if flags & (_CO_COROUTINE | _CO_ITERABLE):
+        return True
+    return getattr(function, "_is_coroutine_mark", None) is not None
+
+
+def _look_like_a_function(wrapper: Any, function: Any) -> None:
+    """What inspect.iscoroutinefunction asks of an object that is no function."""
+    for name in ("__code__", "__defaults__", "__kwdefaults__"):
+        value = getattr(function, name, None)
+        if value is not None or name != "__code__":
+            setattr(wrapper, name, value)
+    import sys
+
+    if sys.version_info >= (3, 12):
+        import inspect
+
+        inspect.markcoroutinefunction(wrapper)
+
+
+class _ClassMethod:
+    """``@cache`` above ``@classmethod``: binds the class, the cached methods too."""
+
+    def __init__(self, cached: Any) -> None:
+        self.__func__ = cached
+        self.__wrapped__ = cached.__wrapped__
+        self.__doc__ = cached.__doc__
+        self.__name__ = cached.__name__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self.__func__.__get__(owner if owner is not None else type(instance))
+
+
+class _Disabled:
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._tokens: list[Any] = []
+
+    def __enter__(self) -> None:
+        cache = self._cache
+        with cache._lock:
+            if cache._disabled is None:
+                from contextvars import ContextVar
+
+                cache._disabled = ContextVar("cachekit_disabled", default=False)
+            cache._off.value += 1
+        self._tokens.append(cache._disabled.set(True))
+
+    def __exit__(self, *exc: object) -> None:
+        cache = self._cache
+        cache._disabled.reset(self._tokens.pop())
+        with cache._lock:
+            cache._off.value -= 1

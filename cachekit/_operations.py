@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""What the methods of a cached function do: `invalidate`, `refresh`, `put` and the like.
+
+`Operations` serves blocking functions, `AsyncOperations` async ones; both are made of
+the core's primitives (csrc/py/function_methods.h).
+"""
+
+from __future__ import annotations
+
+from cachekit._core import (
+    MODE_BYPASS,
+    MODE_FRESH,
+    MODE_RENEW,
+    RUN,
+    Call,
+    CachedFunction,
+)
+from cachekit._errors import CacheMiss, NotBuiltYet
+from cachekit._plan import mode_of
+from cachekit._types import CacheInfo, Entry, Invalidation, Strategy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+__all__ = ["AsyncOperations", "Operations"]
+
+_FOREVER = float("inf")
+
+
+class _Common:
+    """What needs no waiting, and so is the same for both."""
+
+    @staticmethod
+    def mode(strategy: Strategy | str) -> int:
+        return mode_of(Strategy.parse(strategy))
+
+    @staticmethod
+    def key_for(fn: CachedFunction, *args: Any, **kwargs: Any) -> str:
+        return fn._store_key(fn._key(*args, **kwargs))
+
+    @staticmethod
+    def cache_info(fn: CachedFunction) -> CacheInfo:
+        counts = fn._info()
+        memory = fn._plan.memory
+        bound = None if memory is None else memory.stats()["max_entries"] or None
+        return CacheInfo(
+            hits=counts["l1_hits"] + counts["l2_hits"],
+            misses=counts["misses"],
+            maxsize=bound,
+            currsize=counts["entries"],
+            l1_hits=counts["l1_hits"],
+            l2_hits=counts["l2_hits"],
+            stale_hits=counts["stale_hits"],
+            errors=counts["errors"],
+            coalesced=counts["coalesced"],
+            evictions=counts["evictions"],
+            loads=counts["loads"],
+            load_seconds=counts["load_seconds"],
+            bytes=counts["bytes"],
+            unencodable=counts["unencodable"],
+            oversized=counts["oversized"],
+        )
+
+    @staticmethod
+    def cache_clear(fn: CachedFunction) -> None:
+        fn._sweep()
+        fn._reset()
+        tokens = fn._plan.tokens
+        if tokens is not None:
+            tokens.forget_all()
+
+    @staticmethod
+    def invalidate_all(fn: CachedFunction) -> NoReturn:
+        raise NotBuiltYet("invalidate_all")
+
+    @staticmethod
+    def _in_memory(fn: CachedFunction, key: bytes) -> Entry | None:
+        """Memory's entry, fresh or stale."""
+        found = fn._look(key)
+        return None if found is None else _entry("memory", *found)
+
+    @staticmethod
+    def _silent(fn: CachedFunction, mode: int, args: Any, kwargs: Any) -> Call:
+        call = fn._begin(mode, args, kwargs)
+        call.silent = True
+        return call
+
+
+def _entry(tier: str, value: Any, age: float, fresh: float, usable: float) -> Entry:
+    stale = fresh <= 0
+    return Entry(
+        value=value,
+        tier=tier,
+        age=max(0.0, age),
+        remaining_ttl=None if fresh == _FOREVER else max(0.0, fresh),
+        stale=stale,
+        stale_reason="expired" if stale else None,
+    )
+
+
+class Operations(_Common):
+    """For ``def`` functions."""
+
+    @staticmethod
+    def invalidate(fn: CachedFunction, *args: Any, **kwargs: Any) -> Invalidation:
+        key = fn._key(*args, **kwargs)
+        fn._forget(key)
+        plan = fn._plan
+        if plan.store is None:
+            return Invalidation.DELIVERED
+        return plan.store.invalidate([fn._store_key(key)], plan.prefix)
+
+    @staticmethod
+    def refresh(fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:
+        return fn._drive(fn._begin(MODE_RENEW, args, kwargs))
+
+    @classmethod
+    def put(cls, fn: CachedFunction, value: Any, /, *args: Any, **kwargs: Any) -> None:
+        cls.put_for(fn, value, None, args, kwargs)
+
+    @classmethod
+    def put_for(
+        cls, fn: CachedFunction, value: Any, ttl: int | None, args: Any, kwargs: Any
+    ) -> None:
+        """`put` with a lifetime (ns) in place of the function's."""
+        call = cls._silent(fn, MODE_BYPASS, args, kwargs)
+        if ttl is not None:
+            call.ttl = ttl
+        if call.action == RUN:
+            call.take_value(value)
+        fn._drive(call)
+
+    @classmethod
+    def peek(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:
+        found = cls._in_memory(fn, fn._key(*args, **kwargs))
+        if found is not None and not found.stale:
+            return found.value
+        return fn._drive(cls._silent(fn, MODE_FRESH, args, kwargs))
+
+    @classmethod
+    def entry(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Entry | None:
+        found = cls._in_memory(fn, fn._key(*args, **kwargs))
+        if found is not None or fn._plan.store is None:
+            return found
+        call = cls._silent(fn, MODE_FRESH, args, kwargs)
+        try:
+            value = fn._drive(call)
+        except CacheMiss:
+            return None
+        return _entry("store", value, *call.times)
+
+    @staticmethod
+    def check_health(fn: CachedFunction) -> bool:
+        return fn._plan.cache._store_answers(fn._plan.store)
+
+    @staticmethod
+    def revalidate(call: Call) -> None:
+        """Start the background refresh of a stale entry."""
+        from cachekit._background import submit
+
+        submit(lambda: _refresh(call))
+
+
+def _refresh(call: Call) -> None:
+    call.start()
+    try:
+        call.function._drive(call)
+    except Exception as error:
+        call.function._plan.report("refresh_failed", error)
+
+
+class AsyncOperations(_Common):
+    """For ``async def`` functions: what may do I/O is awaitable."""
+
+    @staticmethod
+    async def invalidate(fn: CachedFunction, *args: Any, **kwargs: Any) -> Invalidation:
+        key = fn._key(*args, **kwargs)
+        fn._forget(key)
+        plan = fn._plan
+        if plan.store is None:
+            return Invalidation.DELIVERED
+        return await plan.store.ainvalidate([fn._store_key(key)], plan.prefix)
+
+    @staticmethod
+    async def refresh(fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:
+        return await _drive(fn._begin(MODE_RENEW, args, kwargs))
+
+    @classmethod
+    async def put(
+        cls, fn: CachedFunction, value: Any, /, *args: Any, **kwargs: Any
+    ) -> None:
+        await cls.put_for(fn, value, None, args, kwargs)
+
+    @classmethod
+    async def put_for(
+        cls, fn: CachedFunction, value: Any, ttl: int | None, args: Any, kwargs: Any
+    ) -> None:
+        """`put` with a lifetime (ns) in place of the function's."""
+        call = cls._silent(fn, MODE_BYPASS, args, kwargs)
+        if ttl is not None:
+            call.ttl = ttl
+        if call.action == RUN:
+            call.take_value(value)
+        await _drive(call)
+
+    @classmethod
+    async def peek(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:
+        found = cls._in_memory(fn, fn._key(*args, **kwargs))
+        if found is not None and not found.stale:
+            return found.value
+        return await _drive(cls._silent(fn, MODE_FRESH, args, kwargs))
+
+    @classmethod
+    async def entry(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Entry | None:
+        found = cls._in_memory(fn, fn._key(*args, **kwargs))
+        if found is not None or fn._plan.store is None:
+            return found
+        call = cls._silent(fn, MODE_FRESH, args, kwargs)
+        try:
+            value = await _drive(call)
+        except CacheMiss:
+            return None
+        return _entry("store", value, *call.times)
+
+    @staticmethod
+    async def check_health(fn: CachedFunction) -> bool:
+        return await fn._plan.cache._astore_answers(fn._plan.store)
+
+    @staticmethod
+    def revalidate(call: Call) -> None:
+        """Start the background refresh of a stale entry."""
+        from cachekit._aio import refresh
+
+        refresh(call)
+
+
+async def _drive(call: Call) -> Any:
+    from cachekit._aio import drive
+
+    return await drive(call)

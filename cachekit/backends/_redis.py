@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Redis as a backend: one object with a blocking and an asyncio face."""
+
+from __future__ import annotations
+
+from cachekit._core import RedisClient
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from cachekit._config import CacheConfig
+    from cachekit.backends._redis_aio import AsyncRedisTransport
+
+__all__ = ["RedisBackend"]
+
+#: Keys that one SCAN step looks at.
+_SCAN = 1000
+
+
+class RedisBackend:
+    """A Redis server.
+
+    ``url``     ``redis://[user:password@]host[:port][/database]``, ``rediss://`` for
+                TLS, ``unix:///path/to/socket``; default: the environment's
+    ``config``  timeouts, pool and retries; default: the environment's
+
+    Raises ``ConfigurationError`` for a URL that is none. Connects when first used.
+
+    >>> RedisBackend("redis://127.0.0.1:6379/1").address
+    '127.0.0.1:6379'
+    """
+
+    def __init__(self, url: str | None = None, config: CacheConfig | None = None) -> None:
+        from cachekit._config import CacheConfig
+        from cachekit.backends._url import operation_timeout, redis_settings
+
+        config = CacheConfig().over_environment() if config is None else config
+        self.settings = redis_settings(config, url)
+        self.timeout = operation_timeout(config, url)
+        self._client = RedisClient(
+            self.settings,
+            pool_size=config.connection_pool_size,
+            pool_timeout=config.pool_timeout,
+        )
+        self.read = self._client.read
+        self.write = self._client.write
+        self.delete = self._client.delete
+        self.ping = self._client.ping
+        self.close = self._client.close
+        self._async: AsyncRedisTransport | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the server is: no user, no password."""
+        return self.settings.address
+
+    def delete_prefix(self, prefix: str, timeout: float) -> int:
+        """Remove every key that begins so; looks at all keys of the database."""
+        cursor, gone = b"0", 0
+        while True:
+            cursor, keys = self._client.execute(*_scan(cursor, prefix), timeout=timeout)
+            if keys:
+                gone += self.delete([key.decode() for key in keys], timeout)
+            if cursor == b"0":
+                return gone
+
+    def asyncio(self) -> AsyncRedisTransport:
+        """The same server for async functions."""
+        if self._async is None:
+            from cachekit.backends._redis_aio import AsyncRedisTransport
+
+            self._async = AsyncRedisTransport(self.settings)
+        return self._async
+
+    def pool_stats(self) -> dict[str, Any]:
+        """Figures of the pool of blocking connections."""
+        stats: dict[str, Any] = self._client.pool_stats()
+        return stats
+
+    def __repr__(self) -> str:
+        return f"<RedisBackend {self.address}>"
+
+
+def _scan(cursor: bytes, prefix: str) -> Sequence[Any]:
+    pattern = "".join("\\" + c if c in "*?[]\\" else c for c in prefix) + "*"
+    return ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN)

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: MIT
+"""The asyncio transport to one Redis server.
+
+Every event loop has connections of its own, one unless more are asked for, and every
+operation of the loop is pipelined on them. A function whose values exceed 1 MiB moves
+to a second connection, so that nobody waits behind its replies: a function is what
+stands before the last colon of a store key.
+
+Connections of a loop end with it: ``asyncio.run`` and its like close them. A forked
+child starts with none and leaves its parent's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import weakref
+from asyncio import get_running_loop
+
+from cachekit._core import ReplyError, pack_commands
+from cachekit._errors import BackendError, BackendProtocolError
+from cachekit.backends._redis_connection import Connection, Lost, reply_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator, Sequence
+    from typing import Any
+
+    from cachekit.backends._redis_settings import RedisSettings
+
+__all__ = ["AsyncRedisTransport"]
+
+#: A function with a value of more bytes than this moves to the second connection.
+_BULKY_BYTES = 1024 * 1024
+#: So many functions are remembered to be bulky; then forgotten and found out again.
+_BULKY_MOST = 1024
+#: Values above this (bytes) are sent without another copy.
+_LARGE_VALUE = 64 * 1024
+
+
+class AsyncRedisTransport:
+    """Reads, writes and deletes entries; all methods but ``figures`` are awaitable.
+
+    May be used from any number of loops and threads. `timeout` (seconds) bounds the
+    whole operation: connecting, sending, waiting, trying again. Failures are raised as
+    ``BackendError``.
+    """
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._tls: ssl.SSLContext | None = None
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._bulky: set[str] = set()
+        _transports.add(self)
+
+    def __repr__(self) -> str:
+        return f"<AsyncRedisTransport {self._settings.address}>"
+
+    async def read(self, key: str, timeout: float) -> tuple[bytes, int] | None:
+        """The bytes of `key` and its remaining lifetime in ms (-1: no end), or None.
+
+        One round trip. The lifetime is asked for first: a fill in between can only make
+        the entry look older.
+        """
+        loop = get_running_loop()
+        deadline = loop.time() + timeout
+        commands = pack_commands((("PTTL", key), ("MGET", key)))
+        outcome: list[Any] | Lost
+        try:
+            outcome = await self._connection(loop, key).submit(commands, 2, deadline)
+            remaining, values = outcome
+        except Lost as lost:
+            outcome, values = lost, None
+        if type(values) is not list or type(remaining) is not int:
+            remaining, values = await self._again(key, commands, 2, deadline, outcome)
+        if type(remaining) is not int or type(values) is not list or len(values) != 1:
+            raise self._nonsense()
+        data = values[0]
+        if data is None or remaining == -2:
+            return None
+        if type(data) is not bytes:
+            raise self._nonsense()
+        if len(data) > _BULKY_BYTES:
+            self._mark_bulky(key)
+        return data, remaining
+
+    async def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
+        """Store `data` for `ttl_ms` milliseconds; 0: without an end."""
+        loop = get_running_loop()
+        deadline = loop.time() + timeout
+        if len(data) > _BULKY_BYTES:
+            self._mark_bulky(key)
+        commands: bytes | list[bytes]
+        if len(data) > _LARGE_VALUE:
+            commands = _set_in_pieces(key, data, ttl_ms)
+        else:
+            expiry = ("PX", ttl_ms) if ttl_ms else ()
+            commands = pack_commands((("SET", key, data, *expiry),))
+        await self._again(key, commands, 1, deadline)
+
+    async def delete(self, keys: Sequence[str], timeout: float) -> int:
+        """Remove `keys`; how many there were."""
+        if not keys:
+            return 0
+        deadline = get_running_loop().time() + timeout
+        commands = pack_commands((("DEL", *keys),))
+        removed = (await self._again(keys[0], commands, 1, deadline))[0]
+        if type(removed) is not int:
+            raise self._nonsense()
+        return removed
+
+    async def ping(self, timeout: float) -> None:
+        """Raises unless the server answers."""
+        deadline = get_running_loop().time() + timeout
+        await self._again("", pack_commands((("PING",),)), 1, deadline)
+
+    async def close(self) -> None:
+        """Close every connection. A later operation connects anew."""
+        running = get_running_loop()
+        for loop, connections in list(self._loops.items()):
+            del self._loops[loop]
+            if loop is running:
+                connections.close()
+            else:
+                with contextlib.suppress(RuntimeError):  # it is closed, and so are they
+                    loop.call_soon_threadsafe(connections.close)
+        await asyncio.sleep(0)
+
+    def figures(self) -> dict[str, int]:
+        """For health reports: connections open now and made so far, operations waiting."""
+        states = list(self._loops.values())
+        open_now = [
+            connection
+            for state in states
+            for connection in state.all()
+            if not connection.closed
+        ]
+        return {
+            "size": len(open_now),
+            "created": sum(state.created for state in states),
+            "waiting": sum(len(connection.pending) for connection in open_now),
+        }
+
+    # --- within ---
+
+    def _connection(self, loop: asyncio.AbstractEventLoop, key: str) -> Connection:
+        state = self._loops.get(loop)
+        if state is None:
+            state = self._enter(loop)
+        if self._bulky and key.rpartition(":")[0] in self._bulky:
+            return state.pick_bulky()
+        return state.pick()
+
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> _Loop:
+        for other in list(self._loops):
+            if other.is_closed():
+                self._loops.pop(other, None)
+        if self._settings.tls is not None and self._tls is None:
+            self._tls = _tls_context(self._settings)
+        state = self._loops[loop] = _Loop(loop, self._settings, self._tls)
+        return state
+
+    def _mark_bulky(self, key: str) -> None:
+        if len(self._bulky) >= _BULKY_MOST:
+            self._bulky = set()
+        self._bulky.add(key.rpartition(":")[0])
+
+    def _nonsense(self) -> BackendError:
+        return BackendProtocolError(
+            f"{self._settings.address}: the server's reply does not fit the command"
+        )
+
+    async def _again(
+        self,
+        key: str,
+        commands: bytes | list[bytes],
+        count: int,
+        deadline: float,
+        outcome: list[Any] | Lost | None = None,
+    ) -> list[Any]:
+        """The replies, none of them an error. Tries again, within the deadline, what
+        may go better: at once after a lost connection, after a pause when the server
+        asks for patience. `outcome` is that of a try that was made already."""
+        loop = get_running_loop()
+        pause = self._settings.retry_delay
+        for left in range(self._settings.connection_retries, -1, -1):
+            if outcome is None:
+                try:
+                    outcome = await self._try(loop, key, commands, count, deadline)
+                except Lost as lost:
+                    outcome = lost
+            if isinstance(outcome, Lost):
+                if not left or loop.time() >= deadline:
+                    raise outcome.error() from None
+            else:
+                refusal = _first_error(outcome)
+                if refusal is None:
+                    return outcome
+                delay = random.random() * pause
+                pause *= 2
+                if not refusal.passing or not left or loop.time() + delay >= deadline:
+                    raise reply_error(self._settings.address, refusal)
+                await asyncio.sleep(delay)
+            outcome = None
+        raise AssertionError("the last try returns or raises")
+
+    def _try(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        key: str,
+        commands: bytes | list[bytes],
+        count: int,
+        deadline: float,
+    ) -> asyncio.Future[list[Any]]:
+        connection = self._connection(loop, key)
+        if isinstance(commands, list):
+            return connection.submit_large(commands, count, deadline)
+        return connection.submit(commands, count, deadline)
+
+    def _abandon(self) -> list[_Loop]:
+        """In a forked child: give up what was inherited. Nothing is sent."""
+        inherited = list(self._loops.values())
+        self._loops = {}
+        for state in inherited:
+            for connection in state.all():
+                _silence(connection)
+        return inherited
+
+
+class _Loop:
+    """The connections of one event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: RedisSettings,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.created = 0
+        self._loop = loop
+        self._settings = settings
+        self._tls = tls
+        self._turn = 0
+        self._connections: list[Connection | None] = [None] * settings.async_connections
+        self._bulky: Connection | None = None
+        # The loop closes its asynchronous generators before it is closed itself.
+        self._keeper = _keep(self)
+        with contextlib.suppress(StopIteration):
+            self._keeper.__anext__().send(None)
+
+    def pick(self) -> Connection:
+        """The next connection in turn, a new one where it is closed."""
+        turn = self._turn
+        connection = self._connections[turn]
+        if len(self._connections) > 1:
+            self._turn = (turn + 1) % len(self._connections)
+        if connection is None or connection.closed:
+            connection = self._connections[turn] = self._new()
+        return connection
+
+    def pick_bulky(self) -> Connection:
+        """The connection of those whose values are large."""
+        if self._bulky is None or self._bulky.closed:
+            self._bulky = self._new()
+        return self._bulky
+
+    def _new(self) -> Connection:
+        self.created += 1
+        return Connection(self._loop, self._settings, self._tls)
+
+    def all(self) -> list[Connection]:
+        return [one for one in (*self._connections, self._bulky) if one is not None]
+
+    def close(self) -> None:
+        for connection in self.all():
+            connection.abort()
+
+
+async def _keep(connections: _Loop) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        connections.close()
+        await asyncio.sleep(0)  # the loop disconnects in its next turn
+
+
+def _set_in_pieces(key: str, data: bytes, ttl_ms: int) -> list[bytes]:
+    """The SET command around a value that is not copied."""
+    name = key.encode()
+    head = b"*%d\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n" % (
+        5 if ttl_ms else 3,
+        len(name),
+        name,
+        len(data),
+    )
+    if not ttl_ms:
+        return [head, data, b"\r\n"]
+    number = b"%d" % ttl_ms
+    return [head, data, b"\r\n$2\r\nPX\r\n$%d\r\n%s\r\n" % (len(number), number)]
+
+
+def _first_error(replies: list[Any]) -> ReplyError | None:
+    for reply in replies:
+        if type(reply) is ReplyError:
+            return reply
+    return None
+
+
+def _tls_context(settings: RedisSettings) -> ssl.SSLContext:
+    import ssl
+
+    options = dict(settings.tls or {})
+    context = ssl.create_default_context(
+        cafile=options.get("ca_certs"), capath=options.get("ca_path")
+    )
+    verify = options.get("verify", True)
+    context.check_hostname = verify and options.get("check_hostname", True)
+    context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+    if options.get("certfile"):
+        context.load_cert_chain(options["certfile"], options.get("keyfile"))
+    return context
+
+
+# --- fork ---
+
+_transports: weakref.WeakSet[AsyncRedisTransport] = weakref.WeakSet()
+#: What a child inherited. Kept for ever: to destroy it would be to use it.
+_inherited: list[list[_Loop]] = []
+
+
+def _silence(connection: Connection) -> None:
+    """Close the inherited descriptor, and nothing else.
+
+    The objects around it will close its number once more, some day, and may first ask
+    to be taken off a selector that the parent still uses. So the number stays taken, by
+    something that concerns nobody.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = connection.fileno()
+        if descriptor >= 0:
+            nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(nowhere, descriptor, inheritable=False)
+            os.close(nowhere)
+
+
+def _after_fork() -> None:
+    for transport in list(_transports):
+        _inherited.append(transport._abandon())
+
+
+os.register_at_fork(after_in_child=_after_fork)
