@@ -66,3 +66,12 @@ __all__ = [
 
 #: The default cache, configured by the environment when it is first used.
 cache = Cache()
+
+
+def __getattr__(name: str) -> object:
+    """``cachekit.aio`` and its like, imported when they are first used."""
+    if name in ("aio", "backends", "core", "health", "serializers"):
+        from importlib import import_module
+
+        return import_module(f"cachekit.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

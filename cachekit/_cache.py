@@ -7,13 +7,13 @@ import threading
 from functools import partial, update_wrapper
 
 from cachekit import _core
-from cachekit._checks import UNSET, to_ns
+from cachekit._checks import UNSET
 from cachekit._config import CacheConfig
-from cachekit._errors import CacheMiss, ConfigurationError, NotBuiltYet
+from cachekit._errors import ConfigurationError, NotBuiltYet
 from cachekit._identity import Identities
 from cachekit._logging import default_log, enable_debug
 from cachekit._names import store_prefix
-from cachekit._options import PRESETS, FunctionOptions, judge_ttl
+from cachekit._options import PRESETS, FunctionOptions
 from cachekit._plan import Plan
 from cachekit._signature import describe
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from cachekit._checks import Duration
+    from cachekit._named import Names
     from cachekit._options import Preset
     from cachekit._store import SharedStore
     from cachekit._types import Invalidation, Never
@@ -64,8 +65,10 @@ class Cache:
         self._memory: _core.Memory | None = None
         self._stores: dict[Any, SharedStore] = {}
         self._identities = Identities()
-        self._named: dict[Any, Any] = {}
+        self._named: dict[Any, Names] = {}
+        self._own: tuple[SharedStore | None, Names] | None = None
         self._disabled: Any = None  # a ContextVar, made by the first disabled()
+        self._enabled = True  # False once ``enabled`` was found to be so
 
     # -- the decorator ----------------------------------------------------------------
 
@@ -140,7 +143,11 @@ class Cache:
             with self._lock:
                 if self._config is None:
                     given = self._given or CacheConfig()
-                    self._config = given.over_environment()
+                    config = given.over_environment()
+                    if not config.enabled:
+                        self._enabled = False
+                        self._off.value += 1
+                    self._config = config
         return self._config
 
     def _plan_for(self, options: FunctionOptions, wrapper: Any) -> Plan:
@@ -148,35 +155,37 @@ class Cache:
         with self._lock:
             config = self.config
             config.require_built(encryption=options.encryption)
-            if not config.enabled and self._disabled is None:
-                self._disable_all()
             options = options.resolve(config)
             if options.debug:
                 enable_debug()
             identity = self._identities.identify(function, options.name)
             store = self._store_of(options)
-            if store is not None and not identity.shareable:
+            if options.full_key is None and store is not None and not identity.shareable:
                 _tell_not_shared(identity)
                 store = None
             self._check_serializer(options, store)
             named = None
             if options.full_key is not None:
                 named = self._names(options.namespace, store)
-            return Plan(
+                named.join(wrapper)
+            plan = Plan(
                 cache=self,
                 function=function,
                 options=options,
-                identity=identity if named is None else _NAMES,
+                identity=identity if named is None else named.identity,
                 prefix=store_prefix(
-                    options.namespace, identity.name if named is None else _NAMES.name
+                    options.namespace,
+                    identity.name if named is None else named.identity.name,
                 ),
                 signature=describe(function, options.ignore),
                 memory=self._memory_of(options),
                 store=store,
                 is_async=_is_async(function),
                 tokens=_tokens() if options.references else None,
-                names_of=named,
+                names_of=None if named is None else named.function,
             )
+            plan.names = named
+            return plan
 
     def _memory_of(self, options: FunctionOptions) -> _core.Memory | None:
         if options.max_entries is not None:
@@ -244,71 +253,39 @@ class Cache:
         """
         return _Disabled(self)
 
-    def _disable_all(self) -> None:
-        from contextvars import ContextVar
-
-        self._disabled = ContextVar("cachekit_disabled", default=True)
-        self._off.value += 1
-
     def _is_off(self) -> bool:
+        if not self._enabled:
+            return True
         return self._disabled is not None and bool(self._disabled.get())
 
     # -- named entries ----------------------------------------------------------------
 
-    def _names(self, namespace: str | None, store: SharedStore | None) -> Any:
-        """The function whose entries `get`, `set` and ``full_key=`` share."""
+    def _names(self, namespace: str | None, store: SharedStore | None) -> Names:
+        """The entries that `get`, `set` and ``full_key=`` share."""
         key = (namespace, id(store))
         named = self._named.get(key)
         if named is None:
-            named = _core.CachedFunction(
-                _no_such_name, self._plan_of_names, _operations(), False
-            )
-            named.__wrapped__ = _no_such_name
-            named.place = (namespace, store)
-            named._ready()
-            self._named[key] = named
+            from cachekit._named import Names
+
+            named = self._named[key] = Names(self, namespace, store)
         return named
 
-    def _plan_of_names(self, wrapper: Any) -> Plan:
-        namespace, store = wrapper.place
-        options = FunctionOptions.of("", {"returns": None}).resolve(self.config)
-        return Plan(
-            cache=self,
-            function=_no_such_name,
-            options=options,
-            identity=_NAMES,
-            prefix=store_prefix(namespace, _NAMES.name),
-            signature=describe(_no_such_name, ()),
-            memory=self._memory_of(options),
-            store=store,
-            is_async=False,
-        )
-
-    def _own_names(self) -> Any:
-        with self._lock:
-            config = self.config
-            config.require_built()
-            options = FunctionOptions.of("", {}).resolve(config)
-            return self._names(config.namespace, self._store_of(options))
+    def _mine(self) -> tuple[SharedStore | None, Names]:
+        """The store and the named entries of the configuration."""
+        if self._own is None:
+            with self._lock:
+                config = self.config
+                config.require_built()
+                store = self._store_of(FunctionOptions.of("", {}).resolve(config))
+                self._own = (store, self._names(config.namespace, store))
+        return self._own
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value stored under a name, or ``default``.
 
         With ``fallback_enabled=False`` a failing store raises `BackendError`.
         """
-        return self._get(self._own_names(), key, default)
-
-    def _get(self, names: Any, key: str, default: Any) -> Any:
-        from cachekit._errors import BackendError
-
-        try:
-            return names.peek(_name(key))
-        except CacheMiss:
-            return default
-        except BackendError:
-            if names._plan.fallback:
-                return default
-            raise
+        return self._mine()[1].get(key, default)
 
     def set(self, key: str, value: Any, ttl: Duration | Never | None = None) -> None:
         """Store ``value`` under a name for ``ttl`` (seconds, timedelta, `NEVER`;
@@ -317,29 +294,21 @@ class Cache:
         A value that cannot be encoded raises `SerializationError` E004; a failing store
         raises only with ``fallback_enabled=False``.
         """
-        names = self._own_names()
-        _put(names, value, _lifetime(ttl), _name(key))
+        self._mine()[1].put(key, value, ttl)
 
     def delete(self, key: str) -> Invalidation:
         """Remove a name from memory and store, as ``function.invalidate`` does."""
-        result: Invalidation = self._own_names().invalidate(_name(key))
-        return result
+        return self._mine()[1].delete(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Those of the names that are stored, with their values."""
-        names, missing, found = self._own_names(), object(), {}
-        for key in keys:
-            value = self._get(names, key, missing)
-            if value is not missing:
-                found[key] = value
-        return found
+        return self._mine()[1].get_many(keys)
 
     def set_many(
         self, values: Mapping[str, Any], ttl: Duration | Never | None = None
     ) -> None:
         """`set` for each of them."""
-        for key, value in values.items():
-            self.set(key, value, ttl)
+        self._mine()[1].put_many(values, ttl)
 
     def invalidate_tags(self, *tags: str) -> NoReturn:
         """Not part of this version: raises `NotBuiltYet`."""
@@ -357,14 +326,11 @@ class Cache:
 
     # -- health -----------------------------------------------------------------------
 
-    def _default_store(self) -> SharedStore | None:
-        with self._lock:
-            options = FunctionOptions.of("", {}).resolve(self.config)
-            return self._store_of(options)
-
     def ping(self) -> bool:
         """Does the shared store answer? True with memory only. Never raises."""
-        return self._store_answers(self._default_store())
+        from cachekit.health import pings
+
+        return pings(self)
 
     def health_check(self) -> bool:
         """Is the cache of use? False while the shared store does not answer."""
@@ -376,16 +342,6 @@ class Cache:
 
         return report(self)
 
-    def _store_answers(self, store: SharedStore | None) -> bool:
-        from cachekit.health import answers
-
-        return answers(store)
-
-    async def _astore_answers(self, store: SharedStore | None) -> bool:
-        from cachekit.health import aanswers
-
-        return await aanswers(store)
-
     def close(self) -> None:
         """Close the connections to the stores. Later calls open new ones."""
         for store in list(self._stores.values()):
@@ -395,37 +351,27 @@ class Cache:
 
     async def aget(self, key: str, default: Any = None) -> Any:
         """`get`, awaitable."""
-        from cachekit import _named_aio
-
-        return await _named_aio.get(self, key, default)
+        return await self._mine()[1].aget(key, default)
 
     async def aset(
         self, key: str, value: Any, ttl: Duration | Never | None = None
     ) -> None:
         """`set`, awaitable."""
-        from cachekit import _named_aio
-
-        await _named_aio.put(self, key, value, ttl)
+        await self._mine()[1].aput(key, value, ttl)
 
     async def adelete(self, key: str) -> Invalidation:
         """`delete`, awaitable."""
-        from cachekit import _named_aio
-
-        return await _named_aio.delete(self, key)
+        return await self._mine()[1].adelete(key)
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """`get_many`, awaitable; all names are asked for at once."""
-        from cachekit import _named_aio
-
-        return await _named_aio.get_many(self, keys)
+        return await self._mine()[1].aget_many(keys)
 
     async def aset_many(
         self, values: Mapping[str, Any], ttl: Duration | Never | None = None
     ) -> None:
         """`set_many`, awaitable; all are stored at once."""
-        from cachekit import _named_aio
-
-        await _named_aio.put_many(self, values, ttl)
+        await self._mine()[1].aput_many(values, ttl)
 
     async def ainvalidate_tags(self, *tags: str) -> NoReturn:
         """`invalidate_tags`, awaitable."""
@@ -437,7 +383,9 @@ class Cache:
 
     async def aping(self) -> bool:
         """`ping`, awaitable."""
-        return await self._astore_answers(self._default_store())
+        from cachekit.health import apings
+
+        return await apings(self)
 
     async def ahealth_check(self) -> bool:
         """`health_check`, awaitable."""
@@ -460,45 +408,6 @@ class Cache:
 
 
 # -- parts ----------------------------------------------------------------------------
-
-
-class _Names:
-    """The identity of entries that have a name of their own."""
-
-    name = "name"
-    data = _core.canonical(("name",))
-    shareable = True
-    reason = None
-
-
-_NAMES: Any = _Names()
-
-
-def _no_such_name(name: str) -> NoReturn:
-    raise CacheMiss("nothing is stored under this name")
-
-
-def _name(key: str) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"a name must be text, not {type(key).__qualname__}")
-    return str(key)
-
-
-def _lifetime(ttl: Any) -> int | None:
-    judged = judge_ttl(ttl)
-    return None if judged is None else to_ns(judged)
-
-
-def _put(names: Any, value: Any, ttl: int | None, key: str) -> None:
-    from cachekit._operations import Operations
-
-    Operations.put_for(names, value, ttl, (key,), {})
-
-
-def _operations() -> Any:
-    from cachekit._operations import Operations
-
-    return Operations
 
 
 def _tokens() -> Any:

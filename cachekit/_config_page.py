@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Writes what is made from the tables: ``docs/configuration.md`` and typed signatures.
 
-Run as ``python -m cachekit._config`` in a checkout. With ``--check`` nothing is
+Run as ``python -m cachekit._config_page`` in a checkout. With ``--check`` nothing is
 written; the exit code is 1 when a file differs from what its table says.
 """
 
@@ -13,9 +13,7 @@ from pathlib import Path
 from cachekit._config import FIELDS, Field
 from cachekit._options import OPTIONS, PRESETS, Option
 
-_PACKAGE = Path(__file__).resolve().parent
-PAGE = _PACKAGE.parent / "docs" / "configuration.md"
-_BEGIN = "# -- made by python -m cachekit._config --\n"
+_BEGIN = "# -- made by python -m cachekit._config_page --\n"
 _END = "# -- end --\n"
 
 _HEAD = """\
@@ -40,7 +38,7 @@ raises `ConfigurationError`, which names the variable, what it held (secrets mas
 what is accepted. A variable that is empty counts as not set; `true`/`false`, `1`/`0`,
 `yes`/`no` and `on`/`off` are the same; times are numbers of seconds.
 
-This page is made from the tables in the code by `python -m cachekit._config`.
+This page is made from the tables in the code by `python -m cachekit._config_page`.
 """
 
 _FIELDS_HEAD = """
@@ -179,12 +177,12 @@ def _with_blocks(source: str, blocks: list[str]) -> str:
     return text
 
 
-def outputs() -> dict[Path, str]:
-    """Every generated file, and what it must hold."""
-    config = _PACKAGE / "_config.py"
-    options = _PACKAGE / "_options.py"
+def outputs(root: Path) -> dict[Path, str]:
+    """Every generated file of the checkout at ``root``, and what it must hold."""
+    config = root / "cachekit" / "_config.py"
+    options = root / "cachekit" / "_options.py"
     return {
-        PAGE: page(),
+        root / "docs" / "configuration.md": page(),
         config: _with_blocks(config.read_text("utf-8"), [_config_block()]),
         options: _with_blocks(
             options.read_text("utf-8"),
@@ -193,23 +191,28 @@ def outputs() -> dict[Path, str]:
     }
 
 
-def differing() -> list[Path]:
+def differing(root: Path) -> list[Path]:
     """The files that are not what their table says."""
     return [
         path
-        for path, text in outputs().items()
+        for path, text in outputs(root).items()
         if not path.exists() or path.read_text("utf-8") != text
     ]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, root: Path | None = None) -> int:
     """Write the files that differ; with ``--check`` only name them."""
     check = "--check" in (sys.argv[1:] if arguments is None else arguments)
-    wanted = outputs()
-    paths = differing()
+    root = Path.cwd() if root is None else root
+    wanted = outputs(root)
+    paths = differing(root)
     for path in paths:
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted[path], "utf-8")
-        print(f"{'differs' if check else 'written'}: {path}")
+        print(f"{'differs' if check else 'written'}: {path.relative_to(root)}")
     return 1 if check and paths else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

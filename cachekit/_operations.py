@@ -75,6 +75,15 @@ class _Common:
         raise NotBuiltYet("invalidate_all")
 
     @staticmethod
+    def _forget(fn: CachedFunction, key: bytes) -> None:
+        """Remove from memory; a run under way does not fill it any more."""
+        names = fn._plan.names
+        if names is None:
+            fn._forget(key)
+        else:
+            names.forget(key)
+
+    @staticmethod
     def _in_memory(fn: CachedFunction, key: bytes) -> Entry | None:
         """Memory's entry, fresh or stale."""
         found = fn._look(key)
@@ -102,10 +111,10 @@ def _entry(tier: str, value: Any, age: float, fresh: float, usable: float) -> En
 class Operations(_Common):
     """For ``def`` functions."""
 
-    @staticmethod
-    def invalidate(fn: CachedFunction, *args: Any, **kwargs: Any) -> Invalidation:
+    @classmethod
+    def invalidate(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Invalidation:
         key = fn._key(*args, **kwargs)
-        fn._forget(key)
+        cls._forget(fn, key)
         plan = fn._plan
         if plan.store is None:
             return Invalidation.DELIVERED
@@ -152,7 +161,9 @@ class Operations(_Common):
 
     @staticmethod
     def check_health(fn: CachedFunction) -> bool:
-        return fn._plan.cache._store_answers(fn._plan.store)
+        from cachekit.health import answers
+
+        return answers(fn._plan.store)
 
     @staticmethod
     def revalidate(call: Call) -> None:
@@ -173,10 +184,12 @@ def _refresh(call: Call) -> None:
 class AsyncOperations(_Common):
     """For ``async def`` functions: what may do I/O is awaitable."""
 
-    @staticmethod
-    async def invalidate(fn: CachedFunction, *args: Any, **kwargs: Any) -> Invalidation:
+    @classmethod
+    async def invalidate(
+        cls, fn: CachedFunction, *args: Any, **kwargs: Any
+    ) -> Invalidation:
         key = fn._key(*args, **kwargs)
-        fn._forget(key)
+        cls._forget(fn, key)
         plan = fn._plan
         if plan.store is None:
             return Invalidation.DELIVERED
@@ -225,7 +238,9 @@ class AsyncOperations(_Common):
 
     @staticmethod
     async def check_health(fn: CachedFunction) -> bool:
-        return await fn._plan.cache._astore_answers(fn._plan.store)
+        from cachekit.health import aanswers
+
+        return await aanswers(fn._plan.store)
 
     @staticmethod
     def revalidate(call: Call) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cachekit._cache import Cache
     from cachekit._identity import Identity
+    from cachekit._named import Names
     from cachekit._options import FunctionOptions
     from cachekit._store import SharedStore
     from cachekit._types import Strategy
@@ -66,6 +67,7 @@ class Plan:
         self.function = function
         self.options = options
         self.store = store
+        self.names: Names | None = None  # those that the entries belong to
         self.name = identity.name
         # what the core reads
         self.identity = identity.data

@@ -52,7 +52,7 @@ def _keep(kind: type, reducer: Reducer) -> Reducer:
 
 
 def _reducer_of(kind: type) -> Reducer:
-    if _has_own_key(kind):
+    if _gives(kind, "__cache_key__"):
         return _own_key(kind)
     reducer = _KNOWN.get(f"{kind.__module__}.{kind.__qualname__}")
     if reducer is not None:
@@ -70,9 +70,9 @@ def _reducer_of(kind: type) -> Reducer:
     return _named_or_refused(kind)
 
 
-def _has_own_key(kind: type) -> bool:
-    """Do the instances have ``__cache_key__``? (What a metaclass has, they have not.)"""
-    return any("__cache_key__" in base.__dict__ for base in kind.__mro__)
+def _gives(kind: type, name: str) -> bool:
+    """Does a class give its instances a method? (Those of a metaclass are its own.)"""
+    return any(name in base.__dict__ for base in kind.__mro__)
 
 
 # ---- names ---------------------------------------------------------------------------
@@ -100,7 +100,9 @@ def _found_by_name(obj: object, module: object, qualname: object) -> bool:
 def _importable(obj: Any, what: str) -> str | None:
     """None when a class or function is found by its name, else why it is not."""
     qualname = getattr(obj, "__qualname__", None)
-    if isinstance(qualname, str) and "<" in qualname:
+    if isinstance(qualname, str) and qualname.endswith("<lambda>"):
+        return "a lambda has no name to be found under"
+    if isinstance(qualname, str) and "<locals>" in qualname:
         return f"the {what} {_full_name(obj)} is made inside a function"
     if not _found_by_name(obj, getattr(obj, "__module__", None), qualname):
         return f"the {what} {_full_name(obj)} is not found under its name"
@@ -145,8 +147,8 @@ def _with_zone(parts: tuple[object, ...], moment: Any) -> Reduced:
     if offset is not None:
         seconds = offset.days * 86400 + offset.seconds
         offset = seconds * 1_000_000 + offset.microseconds
-    kind = type(zone)
-    if _has_own_key(kind):
+    kind: Any = type(zone)
+    if _gives(kind, "__cache_key__"):
         return (*parts, offset, zone)
     name = _full_name(kind)
     if name == "datetime.timezone":
@@ -185,6 +187,21 @@ def _function(obj: Any) -> Reduced:
     return _importable(obj, "function") or ("function", function_name(obj))
 
 
+def _cached_function(obj: Any) -> Reduced:
+    """By name, or by its identity where it is made inside a function."""
+    problem = _importable(obj, "function")
+    if problem is None:
+        return ("function", function_name(obj))
+    from cachekit._identity import Identities
+
+    obj._ready()
+    function = obj.__wrapped__
+    identity = Identities().identify(function, obj._plan.options.name)
+    if identity.reason is not None:
+        return f"{problem}, and {identity.reason}"
+    return ("cached", identity.data)
+
+
 def _method(obj: Any) -> Reduced:
     """A class method reached through a class; others depend on their object."""
     owner = obj.__self__
@@ -208,6 +225,7 @@ _KNOWN: dict[str, Reducer] = {
     "builtins.builtin_function_or_method": _function,
     "builtins.method_descriptor": _slot,
     "builtins.wrapper_descriptor": _slot,
+    "cachekit._core.CachedFunction": _cached_function,
     "datetime.date": _date,
     "datetime.time": _time,
     "datetime.datetime": _datetime,
@@ -362,7 +380,7 @@ def _named_or_refused(kind: type) -> Reducer:
             f"an object of type {_full_name(kind)} is not treated as a plain "
             f"{_full_name(base)}"
         )
-    if not callable(getattr(kind, "__call__", None)):
+    if not _gives(kind, "__call__"):
         return _keep(kind, _refusing(reason))
 
     def named(obj: Any) -> Reduced:

@@ -106,7 +106,8 @@ def bind(
 def _takes_anything(function: Callable[..., Any]) -> bool:
     code = function.__code__
     both = _VAR_POSITIONAL | _VAR_KEYWORD
-    return not code.co_argcount + code.co_kwonlyargcount and code.co_flags & both == both
+    named = code.co_argcount + code.co_kwonlyargcount
+    return not named and code.co_flags & both == both
 
 
 def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,7 +142,7 @@ def _shape_of_function(function: Callable[..., Any]) -> _Shape:
     shape.names = list(names[:total])
     defaults = function.__defaults__ or ()
     first = code.co_argcount - len(defaults)
-    shape.defaults.update(zip(names[first : code.co_argcount], defaults))
+    shape.defaults.update(zip(names[first : code.co_argcount], defaults, strict=True))
     shape.defaults.update(function.__kwdefaults__ or {})
     if code.co_flags & _VAR_POSITIONAL:
         shape.var_positional = names[total]

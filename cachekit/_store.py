@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from cachekit import _core
-from cachekit._errors import BackendError, BackendUnavailable
+from cachekit._errors import BackendUnavailable
 from cachekit._logging import default_log
 from cachekit._pending import AsyncCareful, Careful, Pending
 from cachekit._types import Invalidation
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cachekit._config import CacheConfig
+    from cachekit._limit import Limit
 
 __all__ = ["SharedStore"]
 
 _SUCCESS, _FAILURE = _core.Guard.SUCCESS, _core.Guard.FAILURE
 _NEUTRAL = _core.Guard.NEUTRAL
+#: Kinds of failure that tell of us, not of the store.
+_NOT_ITS_FAULT = ("busy", "pool", "skipped")
 
 
 class SharedStore:
@@ -36,7 +39,7 @@ class SharedStore:
         self.timeout: float = getattr(backend, "timeout", None) or config.socket_timeout
         self.pending = Pending()
         self.last_error: str | None = None
-        settings = getattr(backend, "settings", None)
+        self._successes = 0  # of the guard, when it failed last
         self.guard = _core.Guard(
             threshold=config.circuit_breaker_failure_threshold,
             timeout=config.circuit_breaker_timeout,
@@ -45,26 +48,43 @@ class SharedStore:
             operation_timeout=self.timeout,
             enabled=breaker,
             on_change=self._changed,
-            **({} if settings is None else settings.probe),
+            **_probe_of(backend),
         )
-        self.blocking = _limited(backend, config.max_concurrent_requests)
+        #: ``max_concurrent_requests``: one count for threads and tasks; None: no limit.
+        self.limit: Limit | None = _limit(config.max_concurrent_requests)
+        self.blocking = backend
+        if self.limit is not None:
+            from cachekit._limit import Limited
+
+            self.blocking = Limited(backend, self.limit)
         self.careful = Careful(self.pending, self.blocking)
+        self._async_backend: Any = None
         self._async: Any = None
         self._async_careful: AsyncCareful | None = None
-        self._limit = config.max_concurrent_requests
 
     @property
-    def asyncio(self) -> Any:
-        """The transport for async functions, made when first asked for."""
-        if self._async is None:
+    def async_backend(self) -> Any:
+        """The backend's asyncio face, made when first asked for."""
+        if self._async_backend is None:
             make = getattr(self.backend, "asyncio", None)
             if make is not None:
-                transport = make()
+                self._async_backend = make()
             else:
                 from cachekit.backends._threads import InThreads
 
-                transport = InThreads(self.backend)
-            self._async = _limited_async(transport, self._limit)
+                self._async_backend = InThreads(self.backend)
+        return self._async_backend
+
+    @property
+    def asyncio(self) -> Any:
+        """The transport for async functions: the asyncio face, within the limit."""
+        if self._async is None:
+            transport = self.async_backend
+            if self.limit is not None:
+                from cachekit._limit import AsyncLimited
+
+                transport = AsyncLimited(transport, self.limit)
+            self._async = transport
         return self._async
 
     @property
@@ -148,19 +168,35 @@ class SharedStore:
 
     def failed(self, error: BaseException) -> None:
         """A store operation failed: one WARNING when it begins, DEBUG from then on."""
-        kind = getattr(error, "kind", None) or type(error).__name__
-        self.last_error = str(kind)
-        default_log().changed(
-            ("store", self.address),
-            "failing",
-            "warning",
-            "the shared store %s fails (%s); functions are called instead",
-            self.address,
-            kind,
-            event="store_failed",
-            store=self.address,
-            kind=kind,
-        )
+        kind = str(getattr(error, "kind", None) or type(error).__name__)
+        if kind in _NOT_ITS_FAULT:
+            self._skipped(kind)
+            return
+        self.last_error = kind
+        log, fields = default_log(), {"event": "store_failed", "store": self.address}
+        message = "the shared store %s fails (%s); functions are called instead"
+        words = (message, self.address, kind)
+        topic = ("store", self.address)
+        began = log.changed(topic, "failing", "warning", *words, **fields, kind=kind)
+        successes = self.guard.state()["successes"]
+        if not began and successes != self._successes:
+            # It had worked in between, too briefly for the breaker to notice.
+            log.limited(topic, "warning", *words, **fields, kind=kind)
+        self._successes = successes
+
+    def _skipped(self, kind: str) -> None:
+        """It was not asked: its breaker is open, or it is busy."""
+        if kind != "skipped":
+            default_log().limited(
+                ("busy", self.address),
+                "warning",
+                "the shared store %s is busy (%s); functions are called instead",
+                self.address,
+                kind,
+                event="store_busy",
+                store=self.address,
+                kind=kind,
+            )
 
     def recovered(self) -> None:
         """It answers again."""
@@ -198,8 +234,8 @@ class SharedStore:
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, and the blocking ones."""
-        if self._async is not None:
-            close = getattr(self._async, "close", None)
+        if self._async_backend is not None:
+            close = getattr(self._async_backend, "close", None)
             if close is not None:
                 await close()
         self.close()
@@ -208,24 +244,15 @@ class SharedStore:
         return f"<SharedStore {self.address}>"
 
 
-def _limited(transport: Any, limit: int | None) -> Any:
-    if limit is None:
-        return transport
-    from cachekit._limit import Limited
-
-    return Limited(transport, limit)
+def _probe_of(backend: Any) -> dict[str, Any]:
+    """Where the guard may look for the store by itself; a user's object says nothing."""
+    probe = getattr(getattr(backend, "settings", None), "probe", None)
+    return probe if isinstance(probe, dict) else {}
 
 
-def _limited_async(transport: Any, limit: int | None) -> Any:
-    if limit is None:
-        return transport
-    from cachekit._limit import AsyncLimited
+def _limit(most: int | None) -> Limit | None:
+    if most is None:
+        return None
+    from cachekit._limit import Limit
 
-    return AsyncLimited(transport, limit)
-
-
-def describe(error: BaseException) -> str:
-    """A failure in one word, for a health report."""
-    if isinstance(error, BackendError):
-        return str(getattr(error, "kind", None) or type(error).__name__)
-    return type(error).__name__
+    return Limit(most)

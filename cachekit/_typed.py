@@ -12,9 +12,9 @@ decorator above them, so for them ``@cache`` belongs below.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Protocol, TypeVar, overload
 
-from typing_extensions import Concatenate, ParamSpec, Self, Unpack
+from typing_extensions import ParamSpec, Self, Unpack
 
 from cachekit._options import Keywords, LocalKeywords
 from cachekit._types import CacheInfo, Entry, Invalidation, Strategy
@@ -122,7 +122,7 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
 
 
-class Factory(Protocol):
+class Factory:
     """``@cache`` and its presets: a decorator, and a maker of decorators."""
 
     @overload
@@ -133,9 +133,11 @@ class Factory(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
     @overload
     def __call__(self, **options: Unpack[Keywords]) -> Decorator: ...
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError
 
 
-class LocalFactory(Protocol):
+class LocalFactory:
     """``@cache.local``."""
 
     @overload
@@ -146,3 +148,5 @@ class LocalFactory(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
     @overload
     def __call__(self, **options: Unpack[LocalKeywords]) -> Decorator: ...
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError

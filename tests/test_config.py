@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from cachekit._errors import ConfigurationError, NotBuiltYet
 from cachekit._types import NEVER
 from cachekit.backends._url import operation_timeout, parse_redis_url, redis_settings
 
+ROOT = Path(__file__).resolve().parent.parent
 KEY = "ab" * 32
 OTHER_KEY = "cd" * 32
 SECRET = "hunter2"
@@ -302,10 +304,7 @@ def test_signature_lists_the_fields():
     assert list(inspect.signature(CacheConfig).parameters) == list(BY_NAME)
 
 
-def test_configuration_survives_pickle_and_copy(monkeypatch):
-    import cachekit
-
-    monkeypatch.setattr(cachekit, "CacheConfig", CacheConfig, raising=False)
+def test_configuration_survives_pickle_and_copy():
     config = CacheConfig.from_environment({"CACHEKIT_L1_TTL": "9"})
     for twin in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config)):
         assert twin == config
@@ -747,7 +746,8 @@ def test_timeout_of_the_url_stands_in_for_the_field():
 
 
 def test_page_and_signatures_are_what_the_tables_say():
-    assert _config_page.differing() == []
+    # If not: python -m cachekit._config_page
+    assert _config_page.differing(ROOT) == []
 
 
 def test_page_names_every_field_and_variable():
@@ -758,11 +758,15 @@ def test_page_names_every_field_and_variable():
             assert f"`{field.variable}`" in text
 
 
-def test_check_of_the_page_reports_and_writes_nothing(tmp_path, monkeypatch, capsys):
-    page = tmp_path / "configuration.md"
-    monkeypatch.setattr(_config_page, "PAGE", page)
-    assert _config_page.main(["--check"]) == 1
+def test_check_of_the_page_reports_and_writes_nothing(tmp_path, capsys):
+    (tmp_path / "cachekit").mkdir()
+    for name in ("_config.py", "_options.py"):
+        source = (ROOT / "cachekit" / name).read_text("utf-8")
+        (tmp_path / "cachekit" / name).write_text(source, "utf-8")
+    page = tmp_path / "docs" / "configuration.md"
+    assert _config_page.main(["--check"], tmp_path) == 1
     assert not page.exists()
-    assert str(page) in capsys.readouterr().out
-    assert _config_page.main([]) == 0
-    assert _config_page.main(["--check"]) == 0
+    assert capsys.readouterr().out == "differs: docs/configuration.md\n"
+    assert _config_page.main([], tmp_path) == 0
+    assert _config_page.main(["--check"], tmp_path) == 0
+    assert page.read_text("utf-8") == _config_page.page()

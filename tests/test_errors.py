@@ -49,7 +49,7 @@ def test_error_is_public_under_cachekit(kind):
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_error_survives_pickle_and_copy(kind, public_errors):
+def test_error_survives_pickle_and_copy(kind):
     error = kind("what", code="E009", hint="Do this")
     error.extra = 1
     for twin in (
@@ -68,16 +68,7 @@ def test_error_survives_pickle_and_copy(kind, public_errors):
         assert twin.extra == 1
 
 
-@pytest.fixture
-def public_errors(monkeypatch):
-    """pickle looks the classes up where they say they are."""
-    import cachekit
-
-    for kind in CLASSES:
-        monkeypatch.setattr(cachekit, kind.__name__, kind, raising=False)
-
-
-def test_backend_error_keeps_kind_and_counts_through_pickle(public_errors):
+def test_backend_error_keeps_kind_and_counts_through_pickle():
     error = pickle.loads(pickle.dumps(errors.BackendReplyError("no", kind="oom")))
     assert (error.kind, error.counts) == ("oom", False)
 

@@ -318,8 +318,12 @@ def test_encryption_with_a_bad_key_is_e002(preset, given, monkeypatch):
 
 def test_encryption_with_a_good_key_is_not_built(monkeypatch):
     monkeypatch.setenv("CACHEKIT_MASTER_KEY", KEY)
-    with pytest.raises(NotBuiltYet):
+    with pytest.raises(NotBuiltYet) as caught:
         of("secure")
+    assert caught.value.option == "@cache.secure"
+    with pytest.raises(NotBuiltYet) as caught:
+        of(encryption=True)
+    assert caught.value.option == "encryption"
     monkeypatch.delenv("CACHEKIT_MASTER_KEY")
     with pytest.raises(NotBuiltYet):
         of("secure", master_key=KEY)

@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from cachekit._core import RedisClient
+from cachekit._errors import BackendTimeout
+from cachekit.backends._redis_sweep import Sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from cachekit._config import CacheConfig
     from cachekit.backends._redis_aio import AsyncRedisTransport
 
 __all__ = ["RedisBackend"]
-
-#: Keys that one SCAN step looks at.
-_SCAN = 1000
 
 
 class RedisBackend:
@@ -49,6 +49,7 @@ class RedisBackend:
         self.delete = self._client.delete
         self.ping = self._client.ping
         self.close = self._client.close
+        self._sweeps: dict[str, Sweep] = {}  # out of time, to go on
         self._async: AsyncRedisTransport | None = None
 
     @property
@@ -57,14 +58,20 @@ class RedisBackend:
         return self.settings.address
 
     def delete_prefix(self, prefix: str, timeout: float) -> int:
-        """Remove every key that begins so; looks at all keys of the database."""
-        cursor, gone = b"0", 0
-        while True:
-            cursor, keys = self._client.execute(*_scan(cursor, prefix), timeout=timeout)
-            if keys:
-                gone += self.delete([key.decode() for key in keys], timeout)
-            if cursor == b"0":
-                return gone
+        """Remove every key that begins so; looks at all keys of the database.
+
+        What runs out of time goes on where it stopped when it is asked for again.
+        """
+        deadline = monotonic() + timeout
+        sweep = self._sweeps.pop(prefix, None) or Sweep(prefix)
+        while sweep.command is not None:
+            try:
+                left = max(0.0, deadline - monotonic())
+                sweep.take(self._client.execute(*sweep.command, timeout=left))
+            except BackendTimeout:
+                self._sweeps[prefix] = sweep
+                raise
+        return sweep.deleted
 
     def asyncio(self) -> AsyncRedisTransport:
         """The same server for async functions."""
@@ -82,7 +89,3 @@ class RedisBackend:
     def __repr__(self) -> str:
         return f"<RedisBackend {self.address}>"
 
-
-def _scan(cursor: bytes, prefix: str) -> Sequence[Any]:
-    pattern = "".join("\\" + c if c in "*?[]\\" else c for c in prefix) + "*"
-    return ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN)

@@ -20,8 +20,9 @@ import weakref
 from asyncio import get_running_loop
 
 from cachekit._core import ReplyError, pack_commands
-from cachekit._errors import BackendError, BackendProtocolError
+from cachekit._errors import BackendError, BackendProtocolError, BackendTimeout
 from cachekit.backends._redis_connection import Connection, Lost, reply_error
+from cachekit.backends._redis_sweep import Sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class AsyncRedisTransport:
         self._tls: ssl.SSLContext | None = None
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._bulky: set[str] = set()
+        self._sweeps: dict[str, Sweep] = {}  # out of time, to go on
         _transports.add(self)
 
     def __repr__(self) -> str:
@@ -70,7 +72,12 @@ class AsyncRedisTransport:
         commands = pack_commands((("PTTL", key), ("MGET", key)))
         outcome: list[Any] | Lost
         try:
-            outcome = await self._connection(loop, key).submit(commands, 2, deadline)
+            # The hot path: one connection, known to the loop, nothing bulky anywhere.
+            state = self._loops.get(loop)
+            connection = None if state is None or self._bulky else state.single
+            if connection is None or connection.closed:
+                connection = self._connection(loop, key)
+            outcome = await connection.submit(commands, 2, deadline)
             remaining, values = outcome
         except Lost as lost:
             outcome, values = lost, None
@@ -112,6 +119,22 @@ class AsyncRedisTransport:
             raise self._nonsense()
         return removed
 
+    async def delete_prefix(self, prefix: str, timeout: float) -> int:
+        """Remove every key that begins so; looks at all keys of the database.
+
+        What runs out of time goes on where it stopped when it is asked for again.
+        """
+        deadline = get_running_loop().time() + timeout
+        sweep = self._sweeps.pop(prefix, None) or Sweep(prefix)
+        while sweep.command is not None:
+            try:
+                commands = pack_commands((sweep.command,))
+                sweep.take((await self._again(prefix, commands, 1, deadline))[0])
+            except BackendTimeout:
+                self._sweeps[prefix] = sweep
+                raise
+        return sweep.deleted
+
     async def ping(self, timeout: float) -> None:
         """Raises unless the server answers."""
         deadline = get_running_loop().time() + timeout
@@ -130,7 +153,7 @@ class AsyncRedisTransport:
         await asyncio.sleep(0)
 
     def figures(self) -> dict[str, int]:
-        """For health reports: connections open now and made so far, operations waiting."""
+        """Connections open now and made so far, operations that wait; for reports."""
         states = list(self._loops.values())
         open_now = [
             connection
@@ -240,6 +263,8 @@ class _Loop:
         tls: ssl.SSLContext | None,
     ) -> None:
         self.created = 0
+        #: The last connection made, where only one is used at a time.
+        self.single: Connection | None = None
         self._loop = loop
         self._settings = settings
         self._tls = tls
@@ -259,6 +284,8 @@ class _Loop:
             self._turn = (turn + 1) % len(self._connections)
         if connection is None or connection.closed:
             connection = self._connections[turn] = self._new()
+            if len(self._connections) == 1:
+                self.single = connection
         return connection
 
     def pick_bulky(self) -> Connection:

@@ -239,9 +239,10 @@ class Connection(asyncio.Protocol):
     def _keep_alive(self) -> None:
         # The loop's own socket object may not let us; the option belongs to what the
         # descriptor stands for, so a copy does.
-        with contextlib.suppress(OSError), socket.socket(
-            fileno=os.dup(self.fileno())
-        ) as copy:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(fileno=os.dup(self.fileno())) as copy,
+        ):
             copy.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def _greet(self) -> None:
@@ -261,7 +262,7 @@ class Connection(asyncio.Protocol):
         self.pending.appendleft((greeting, len(commands), _NEVER, 0))
         assert self._transport is not None
         self._transport.write(pack_commands(commands))
-        for command, reply in zip(commands, await greeting):
+        for command, reply in zip(commands, await greeting, strict=True):
             if not isinstance(reply, ReplyError):
                 continue
             if command[0] == "AUTH" and reply.kind != "maxclients":
@@ -276,7 +277,7 @@ class Connection(asyncio.Protocol):
         """Greeted: send what waits, without those that nobody waits for any more."""
         if self.closed:
             return
-        waiting = list(zip(self.pending, self._out))
+        waiting = list(zip(self.pending, self._out, strict=True))
         self.pending.clear()
         self._out.clear()
         for operation, data in waiting:
@@ -331,16 +332,12 @@ class Connection(asyncio.Protocol):
             self._close(lambda: BackendProtocolError(text))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lose("connection reset")
+        text = f"{self._settings.address}: connection reset"
+        self._lose(lambda: BackendConnectionError(text, kind="reset"))
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, error: Callable[[], BackendError]) -> None:
         """The connection is gone. One that was never up is not tried again."""
-        text = f"{self._settings.address}: {why}"
-
-        def make() -> BackendError:
-            return BackendConnectionError(text, kind="reset")
-
-        self._close((lambda: Lost(make)) if self._ready else make)
+        self._close((lambda: Lost(error)) if self._ready else error)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -392,7 +389,8 @@ class Connection(asyncio.Protocol):
                 failed = True
                 future.set_exception(BackendTimeout(text))
         if failed and self._ready:
-            self._lose("the connection had stopped answering")
+            # The others may still have the time for a new connection.
+            self._lose(lambda: BackendTimeout(text))
         elif following < self._timer_at:
             # Not for each deadline of a crowd that waits together.
             self._arm(max(following, now + _QUIET_SECONDS))
@@ -418,9 +416,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Disconnect. What waits fails; it is not counted as the store's failure."""
         text = f"{self._settings.address}: the transport was closed"
-        self._close(
-            lambda: BackendConnectionError(text, kind="closed", counts=False)
-        )
+        self._close(lambda: BackendConnectionError(text, kind="closed", counts=False))
         self._connecting.cancel()
 
     def fileno(self) -> int:

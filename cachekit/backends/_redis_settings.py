@@ -62,3 +62,23 @@ class RedisSettings:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    @property
+    def probe(self) -> dict[str, Any]:
+        """Where and how ``_core.Guard`` asks whether the server is back."""
+        probe: dict[str, Any]
+        if self.path is not None:
+            probe = {"path": self.path}
+        else:
+            probe = {"host": self.host, "port": self.port}
+        if self.tls is not None:
+            # The first operation does the handshake: an accepted connection will do.
+            probe["probe_bytes"] = b""
+        elif self.password is not None:
+            from cachekit._core import pack_commands
+
+            user = [] if self.username is None else [self.username]
+            probe["probe_bytes"] = pack_commands(
+                [["AUTH", *user, self.password], ["PING"]]
+            )
+        return probe

@@ -9,7 +9,7 @@
  * THREADING Writes into the caller's buffer only.
  * NOT HERE  What a Python object is (py/arguments.c), the digest of long keys.
  *
- *   0x80-0xff  int 0..127                    'a'..'h'  int of 1..8 bytes, signed
+ *   0x80-0xff  int 0..127                    0x01-0x08  int of 1..8 bytes, signed
  *   'L' str    int of more, hexadecimal      'N' 'T' 'F'  None, True, False
  *   'f' 8      float                         'z' 16       complex
  *   's' 'u' 'U' count text  str whose widest character takes 1, 2, 4 bytes
@@ -50,7 +50,7 @@ ck_canon_int(struct ck_buf *out, int64_t value)
     }
     uint64_t magnitude = (uint64_t)(value < 0 ? ~value : value);
     unsigned width = magnitude == 0 ? 1 : (unsigned)(64 - __builtin_clzll(magnitude)) / 8 + 1;
-    *at = (uint8_t)('a' + width - 1);
+    *at = (uint8_t)width;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     memcpy(at + 1, &value, 8); /* there is room for nine; only 1 + width count */
 #else

@@ -149,10 +149,10 @@ ck_frame_begin(struct ck_buf *out, const struct ck_frame *frame)
     memcpy(at, magic, sizeof magic);
     at[AT_SERIALIZER] = frame->serializer;
     put_u64(at + AT_CREATED, frame->created);
-    put_u32(at + AT_TOTAL, pack_lifetime(frame->total, true, TOTAL_SECONDS, TOTAL_NEVER,
-                                         &flags));
-    put_u32(at + AT_FRESH, pack_lifetime(frame->fresh, false, FRESH_SECONDS,
-                                         FRESH_NEVER, &flags));
+    put_u32(at + AT_TOTAL,
+            pack_lifetime(frame->total, true, TOTAL_SECONDS, TOTAL_NEVER, &flags));
+    put_u32(at + AT_FRESH,
+            pack_lifetime(frame->fresh, false, FRESH_SECONDS, FRESH_NEVER, &flags));
     put_u32(at + AT_REVALIDATE,
             pack_lifetime(frame->revalidate, false, REVALIDATE_SECONDS,
                           REVALIDATE_NEVER, &flags));
@@ -264,9 +264,9 @@ parse_fixed(struct ck_frame *out, const uint8_t *data, int flags)
     out->created = ck_frame_u64(data + AT_CREATED);
     out->function = ck_frame_u64(data + AT_FUNCTION);
     out->space = ck_frame_u64(data + AT_SPACE);
-    bool lawful = unpack_lifetime(&out->total, get_u32(data + AT_TOTAL),
-                                  (flags & TOTAL_SECONDS) != 0,
-                                  (flags & TOTAL_NEVER) != 0);
+    bool lawful =
+        unpack_lifetime(&out->total, get_u32(data + AT_TOTAL),
+                        (flags & TOTAL_SECONDS) != 0, (flags & TOTAL_NEVER) != 0);
     lawful &= unpack_lifetime(&out->fresh, get_u32(data + AT_FRESH),
                               (flags & FRESH_SECONDS) != 0, (flags & FRESH_NEVER) != 0);
     lawful &= unpack_lifetime(&out->revalidate, get_u32(data + AT_REVALIDATE),

@@ -18,11 +18,11 @@
 
 #include <stdbool.h>
 
-#define CK_FRAME_NEVER INT64_MAX  /* a lifetime without an end; equals CK_NEVER */
-#define CK_FRAME_PLAIN_SIZE 50    /* overhead of a frame without optional fields */
+#define CK_FRAME_NEVER INT64_MAX /* a lifetime without an end; equals CK_NEVER */
+#define CK_FRAME_PLAIN_SIZE 50   /* overhead of a frame without optional fields */
 #define CK_FRAME_TAGS_MAX 255
 #define CK_FRAME_FINGERPRINT 16
-#define CK_FRAME_SEAL 28          /* nonce and tag inside an encrypted payload */
+#define CK_FRAME_SEAL 28 /* nonce and tag inside an encrypted payload */
 #define CK_FRAME_PAYLOAD_MAX ((size_t)512 << 20)
 
 enum ck_frame_serializer {
@@ -36,7 +36,7 @@ enum ck_frame_serializer {
 /* Zero-initialise, then fill in what applies. After parsing the pointers are borrowed
  * from the parsed bytes. */
 struct ck_frame {
-    uint8_t serializer;       /* enum ck_frame_serializer */
+    uint8_t serializer; /* enum ck_frame_serializer */
     bool encrypted;
     bool compressed;
     bool has_version;
@@ -78,8 +78,8 @@ ck_frame_begin(struct ck_buf *out, const struct ck_frame *frame) CK_NODISCARD;
  * payload has been appended since: appends the check, or nothing when encrypted.
  * Returns `out->status`, or CK_ERR_LIMIT for a payload over CK_FRAME_PAYLOAD_MAX. */
 enum ck_status
-ck_frame_end(struct ck_buf *out, const struct ck_frame *frame,
-             size_t start) CK_NODISCARD;
+ck_frame_end(struct ck_buf *out, const struct ck_frame *frame, size_t start)
+    CK_NODISCARD;
 
 /* Both around a payload at hand. */
 enum ck_status

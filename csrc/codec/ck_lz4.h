@@ -30,7 +30,7 @@ ck_lz4_check(size_t raw_len, size_t len) CK_NODISCARD;
  * CK_ERR_LIMIT: a claim that ck_lz4_check refuses. CK_ERR_CORRUPT: not a block, or not
  * of that length; `out` then holds anything. */
 enum ck_status
-ck_lz4_decompress(uint8_t *out, size_t raw_len, const void *data,
-                  size_t len) CK_NODISCARD;
+ck_lz4_decompress(uint8_t *out, size_t raw_len, const void *data, size_t len)
+    CK_NODISCARD;
 
 #endif

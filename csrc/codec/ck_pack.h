@@ -57,8 +57,8 @@ enum ck_ext {
 };
 
 enum {
-    CK_VALUE_MAX_DEPTH = 512,        /* containers inside containers */
-    CK_VALUE_MAX_ITEMS = 1 << 24,    /* items of all containers of a value */
+    CK_VALUE_MAX_DEPTH = 512,     /* containers inside containers */
+    CK_VALUE_MAX_ITEMS = 1 << 24, /* items of all containers of a value */
 };
 
 static inline int

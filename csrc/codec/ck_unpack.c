@@ -65,8 +65,8 @@ static inline enum ck_status
 bytes(struct ck_unpack *reader, struct ck_token *token, enum ck_token_type type,
       unsigned header, uint32_t size)
 {
-    if (CK_UNLIKELY(ck_unpack_left(reader) < header
-                    || ck_unpack_left(reader) - header < size))
+    if (CK_UNLIKELY(ck_unpack_left(reader) < header ||
+                    ck_unpack_left(reader) - header < size))
         return CK_ERR_CORRUPT;
     token->type = type;
     token->size = size;

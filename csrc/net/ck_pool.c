@@ -4,14 +4,12 @@
 #include "base/ck_alloc.h"
 #include "base/ck_clock.h"
 #include "base/ck_sync.h"
+#include "net/ck_fork.h"
 
-#include <sched.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #define PATIENCE_NS (CK_POOL_PATIENCE_MS * CK_NS_PER_MS)
 #define SLICE_NS (CK_WAIT_SLICE_MS * CK_NS_PER_MS)
-#define RESETTING UINT64_MAX
 
 /* Where a slot is. A connection belongs to its borrower while BUSY. */
 enum slot_state { SLOT_EMPTY, SLOT_IDLE, SLOT_BUSY };
@@ -35,7 +33,7 @@ struct ck_pool {
     const struct ck_redis_target *target; /* borrowed; immutable */
     unsigned limit;                       /* immutable */
     int64_t health_check_interval;        /* immutable */
-    _Atomic uint64_t generation; /* of forks; RESETTING while a child starts over */
+    struct ck_fork_guard guard;
     struct ck_mutex lock;
     bool closed;               /* guarded by lock, as all that follows */
     struct slot *idle, *empty; /* stacks */
@@ -74,39 +72,28 @@ ck_pool_new(const struct ck_redis_target *target, const struct ck_pool_options *
     pool->target = target;
     pool->limit = options->size;
     pool->health_check_interval = options->health_check_interval;
-    atomic_init(&pool->generation, ck_fork_generation());
+    ck_fork_guard_init(&pool->guard);
     ck_mutex_init(&pool->lock);
     clear_locked(pool);
     return pool;
 }
 
-/* In a child that was forked since the last use, start over. The lock and the lists are
- * as some other thread of the parent left them, so nothing of them is relied on but the
- * slots' states. One thread does it; the others wait for it. */
+/* In a forked child. The lock and the lists are as some other thread of the parent left
+ * them, so nothing of them is relied on but the slots' states. */
 static void
-start_over(struct ck_pool *pool, uint64_t before, uint64_t now)
+start_over(void *owner)
 {
-    if (before == RESETTING ||
-        !atomic_compare_exchange_strong(&pool->generation, &before, RESETTING)) {
-        while (atomic_load(&pool->generation) == RESETTING)
-            sched_yield();
-        return;
-    }
+    struct ck_pool *pool = owner;
     for (unsigned i = 0; i < pool->limit; i++)
         ck_redis_after_fork(&pool->slots[i].redis, pool->slots[i].state != SLOT_BUSY);
     ck_mutex_init(&pool->lock);
     clear_locked(pool);
-    atomic_store(&pool->generation, now);
 }
 
 static uint64_t
 enter(struct ck_pool *pool)
 {
-    uint64_t now = ck_fork_generation();
-    uint64_t before = atomic_load_explicit(&pool->generation, memory_order_acquire);
-    if (CK_UNLIKELY(before != now))
-        start_over(pool, before, now);
-    return now;
+    return ck_fork_guard_enter(&pool->guard, start_over, pool);
 }
 
 void

@@ -3,24 +3,24 @@
  * PURPOSE   A bounded pool of connections to one Redis server.
  * DESIGN    Last in, first out, so that few connections stay warm. Connecting, checking
  *           and closing happen outside the lock; the lock moves slots between lists. A
- *           caller that finds no slot queues up. A freed connection goes to whoever comes
- *           first, which saves a switch of threads; the head of the queue is served
- *           before newcomers once it has waited for CK_POOL_PATIENCE_MS, so nobody
- *           starves.
+ *           caller that finds no slot queues up. A freed connection goes to whoever
+ *           comes first, which saves a switch of threads; the head of the queue is
+ *           served before newcomers once it has waited for CK_POOL_PATIENCE_MS, so
+ *           nobody starves.
  *           A connection that is dead (closed by the server, or with bytes that nobody
  *           asked for) is found before use and replaced; one that has idled for longer
  *           than the health check interval is pinged first.
  *           In a forked child the first use closes the inherited descriptors and starts
  *           with an empty pool.
- * THREADING Any thread, without the GIL. No lock is held while waiting for I/O, nor when
- *           `interrupted` is called.
+ * THREADING Any thread, without the GIL. No lock is held while waiting for I/O, nor
+ *           when `interrupted` is called.
  */
 #ifndef CK_NET_POOL_H
 #define CK_NET_POOL_H
 
 #include "net/ck_redis.h"
 
-#define CK_POOL_PATIENCE_MS 5
+#define CK_POOL_PATIENCE_MS 20
 
 struct ck_pool;
 

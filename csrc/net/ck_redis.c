@@ -175,7 +175,7 @@ ck_redis_survives(enum ck_reply_kind kind)
     case CK_REPLY_MAXCLIENTS:
     case CK_REPLY_NOAUTH:
     case CK_REPLY_WRONGPASS:
-    case CK_REPLY_READONLY: /* after a failover: a new connection may meet the primary */
+    case CK_REPLY_READONLY: /* after a failover a new one may meet the primary */
     case CK_REPLY_MASTERDOWN: return false;
     default: return true;
     }

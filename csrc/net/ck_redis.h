@@ -68,7 +68,7 @@ struct ck_redis_target {
     struct ck_tls_context *tls; /* owned; NULL: plain */
 };
 
-/* CK_ERR_ARGUMENT (an unusable path or TLS file) or CK_ERR_NOMEM leave nothing behind. */
+/* CK_ERR_ARGUMENT (an unusable path or TLS file) and CK_ERR_NOMEM leave nothing. */
 enum ck_status
 ck_redis_target_init(struct ck_redis_target *target,
                      const struct ck_redis_options *options, struct ck_error *error)

@@ -17,8 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CK_RESP_DEPTH 8                    /* arrays within arrays */
-#define CK_RESP_LINE_MAX ((size_t)1 << 16) /* bytes of a status or error */
+#define CK_RESP_DEPTH 8                      /* arrays within arrays */
+#define CK_RESP_LINE_MAX ((size_t)1 << 16)   /* bytes of a status or error */
 #define CK_RESP_BULK_MAX ((size_t)512 << 20) /* the protocol's own bound */
 
 enum ck_resp_type {
@@ -41,8 +41,8 @@ struct ck_resp_reply {
 };
 
 struct ck_resp_limits {
-    size_t max_bulk;     /* bytes of one string; 0: CK_RESP_BULK_MAX, which also caps it */
-    size_t max_bytes;    /* bytes of all strings of one reply; 0: max_bulk + 1 MiB */
+    size_t max_bulk;  /* bytes of one string; 0: CK_RESP_BULK_MAX, which also caps it */
+    size_t max_bytes; /* bytes of all strings of one reply; 0: max_bulk + 1 MiB */
     size_t max_elements; /* elements of all arrays of one reply; 0: 65,536 */
 };
 
@@ -55,20 +55,20 @@ struct ck_resp_reader {
     struct ck_resp_limits limits; /* immutable after init */
     size_t bytes_left;            /* budget of the reply that is being read */
     size_t elements_left;
-    struct ck_error error;        /* why it failed; sticky */
+    struct ck_error error; /* why it failed; sticky */
 };
 
 /* `limits` may be NULL. CK_OK or CK_ERR_NOMEM. The reader must not be moved. */
 enum ck_status
-ck_resp_reader_init(struct ck_resp_reader *reader,
-                    const struct ck_resp_limits *limits) CK_NODISCARD;
+ck_resp_reader_init(struct ck_resp_reader *reader, const struct ck_resp_limits *limits)
+    CK_NODISCARD;
 void
 ck_resp_reader_fini(struct ck_resp_reader *reader);
 
 /* Copy bytes in. CK_OK, or the sticky failure. */
 enum ck_status
-ck_resp_reader_feed(struct ck_resp_reader *reader, const void *data,
-                    size_t len) CK_NODISCARD;
+ck_resp_reader_feed(struct ck_resp_reader *reader, const void *data, size_t len)
+    CK_NODISCARD;
 
 /* The same without a copy: room for at least `want` bytes to receive into, or NULL
  * (out of memory); then say how many came. */
@@ -80,8 +80,8 @@ ck_resp_reader_commit(struct ck_resp_reader *reader, size_t len);
 /* The next reply. CK_OK: [out-own], for ck_resp_reply_free. CK_AGAIN: feed more.
  * CK_ERR_PROTOCOL, CK_ERR_LIMIT, CK_ERR_NOMEM: `reader->error` says why, for good. */
 enum ck_status
-ck_resp_reader_next(struct ck_resp_reader *reader,
-                    struct ck_resp_reply **out) CK_NODISCARD;
+ck_resp_reader_next(struct ck_resp_reader *reader, struct ck_resp_reply **out)
+    CK_NODISCARD;
 
 /* How many more bytes the string that is being read needs; 0 when unknown. */
 size_t

@@ -43,7 +43,7 @@ struct ck_tls; /* net/ck_tls.h */
  * CK_ERR_CLOSED when the peer closed or reset, CK_ERR_IO and CK_ERR_NOMEM. After any
  * of them the position in the stream is unknown: close it. */
 struct ck_stream_ops {
-    /* Read 1 to `size` (> 0) bytes as soon as there are some; `*done` tells how many. */
+    /* Read 1 to `size` (> 0) bytes as soon as there are some: `*done` of them. */
     enum ck_status (*read)(struct ck_stream *stream, void *data, size_t size,
                            size_t *done, const struct ck_wait *wait,
                            struct ck_error *error);
@@ -65,10 +65,10 @@ struct ck_socket_options {
     bool keepalive; /* TCP keepalive probes: first after 60 s */
 };
 
-/* Addresses of TCP `host`:`port`. A look-up that outlasts the deadline stays in `*pending`
- * (NULL at first) and the next call for the same name goes on waiting for it, so that a
- * dead name server costs one thread; the owner ends it with ck_resolve_drop. Answers are
- * not kept: a name may move. CK_ERR_REFUSED when the name has no address,
+/* Addresses of TCP `host`:`port`. A look-up that outlasts the deadline stays in
+ * `*pending` (NULL at first) and the next call for the same name goes on waiting for it,
+ * so that a dead name server costs one thread; the owner ends it with ck_resolve_drop.
+ * Answers are not kept: a name may move. CK_ERR_REFUSED when the name has no address,
  * CK_ERR_TIMEOUT, CK_AGAIN, CK_ERR_NOMEM. */
 enum ck_status
 ck_socket_resolve(struct ck_resolve **pending, const char *host, uint16_t port,

@@ -72,7 +72,7 @@ ckpy_raise_redis(struct ckpy_state *state, PyObject *address,
         return NULL;
     PyObject *error = ckpy_redis_error(state, address, failure);
     if (error != NULL) {
-        ckpy_raise_instance(error);
+        ckpy_reraise(error);
         Py_DECREF(error);
     }
     return NULL;

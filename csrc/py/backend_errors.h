@@ -12,8 +12,8 @@
 #include "net/ck_redis.h"
 #include "py/ckpy.h"
 
-/* A new instance of class `name` of cachekit._errors with its `kind`; `counts` < 0 leaves
- * the decision to the class. NULL with an exception. */
+/* A new instance of class `name` of cachekit._errors with its `kind`; `counts` < 0
+ * leaves the decision to the class. NULL with an exception. */
 PyObject *
 ckpy_backend_error(struct ckpy_state *state, const char *name, const char *kind,
                    int counts, const char *format, ...);

@@ -5,6 +5,7 @@
 #include "py/call.h"
 #include "py/errors.h"
 #include "py/function_methods.h"
+#include "py/short_key.h"
 #include "py/state.h"
 
 #include "base/ck_clock.h"
@@ -133,9 +134,16 @@ static inline enum found
 look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
         PyObject *kwnames, struct ckpy_lookup *lookup, PyObject **value)
 {
-    enum ckpy_bound bound = encode_key(self, args, nargs, kwnames, lookup);
-    if (CK_UNLIKELY(bound != CKPY_BOUND))
-        return not_bound(self, bound);
+    Py_ssize_t len = ckpy_short_key(&self->signature, args, nargs, kwnames, lookup->space);
+    if (CK_LIKELY(len >= 0)) {
+        ck_buf_init(&lookup->key, lookup->space, sizeof lookup->space);
+        lookup->key.len = (size_t)len;
+    }
+    else {
+        enum ckpy_bound bound = encode_key(self, args, nargs, kwnames, lookup);
+        if (CK_UNLIKELY(bound != CKPY_BOUND))
+            return not_bound(self, bound);
+    }
     if (CK_UNLIKELY(self->memory == NULL)) {
         lookup->hash = XXH3_64bits_withSeed(lookup->key.data, lookup->key.len,
                                             self->owner->salt);
@@ -284,7 +292,7 @@ ckpy_function_report(struct ckpy_function *self, const char *event, PyObject *de
         PyErr_WriteUnraisable(self->plan);
     Py_XDECREF(done);
     if (pending != NULL) {
-        ckpy_raise_instance(pending);
+        ckpy_reraise(pending);
         Py_DECREF(pending);
     }
 }
@@ -435,6 +443,8 @@ configure(struct ckpy_function *self, PyObject *plan)
     if (!reader.failed &&
         ckpy_signature_init(state, &self->signature, description, self->tokens) < 0)
         reader.failed = 1;
+    if (self->policy.key_of != NULL)
+        self->signature.plain = false; /* the arguments are not the key */
     Py_XDECREF(description);
     if (reader.failed)
         return -1;

@@ -27,6 +27,13 @@ struct ckpy_value {
     int64_t created, fresh_until, usable_until; /* ns, monotonic */
 };
 
+static inline void
+ckpy_value_clear(struct ckpy_value *value)
+{
+    Py_CLEAR(value->value);
+    Py_CLEAR(value->held);
+}
+
 struct ckpy_call {
     PyObject_HEAD
     struct ckpy_state *state;       /* borrowed: kept alive by our type */
@@ -67,6 +74,15 @@ struct ckpy_call *
 ckpy_call_new(struct ckpy_function *function, enum ck_mode mode,
               const struct ckpy_lookup *lookup, PyObject *const *args, size_t nargsf,
               PyObject *kwnames, bool own);
+
+/* Start the machine of a call that has been made: ckpy_call_new has done so. */
+void
+ckpy_call_begin(struct ckpy_call *call, enum ck_mode mode, enum ck_candidate candidate);
+
+/* A call that is dropped before its end (its coroutine was closed, its loop died) hands
+ * its flight over and gives its ticket back. */
+void
+ckpy_call_abandon(struct ckpy_call *call);
 
 /* Go on after the last answer until the driver has to act: sets `action`. */
 void

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The two ways of a value: from the function into memory form and entry frame, and from
- * the frame back.
+ * PURPOSE   The two ways of a value: from the function into memory form and entry frame,
+ *           and from the frame back.
  */
 #include "py/call.h"
 

@@ -10,50 +10,53 @@
 
 /* ---- text ---------------------------------------------------------------------- */
 
-static inline int
-is_ascii(const uint8_t *bytes, size_t size)
-{
-    const uint64_t high = UINT64_C(0x8080808080808080);
-    uint64_t word[4];
-    for (; size >= sizeof word; bytes += sizeof word, size -= sizeof word) {
-        memcpy(word, bytes, sizeof word);
-        if ((word[0] | word[1] | word[2] | word[3]) & high)
-            return 0;
-    }
-    for (; size >= 8; bytes += 8, size -= 8) {
-        memcpy(word, bytes, 8);
-        if (word[0] & high)
-            return 0;
-    }
-    uint8_t rest = 0;
-    while (size-- > 0)
-        rest |= *bytes++;
-    return rest < 0x80;
-}
+typedef uint64_t pair __attribute__((vector_size(16)));
 
-enum { BLOCK = 4096 }; /* stays in the first-level cache between look and copy */
-
-/* The first block is known to be ASCII; 0 when another one is not. */
+/* Copy `size` bytes; whether all were ASCII. One pass: long text is bound by memory. */
 static inline int
 copy_ascii(uint8_t *out, const uint8_t *bytes, size_t size)
 {
-    while (size > BLOCK) {
-        memcpy(out, bytes, BLOCK);
-        out += BLOCK, bytes += BLOCK, size -= BLOCK;
-        if (!is_ascii(bytes, size < BLOCK ? size : BLOCK))
-            return 0;
+    uint64_t word, high = 0;
+    uint32_t half;
+    if (size >= 64) {
+        pair part[4], seen = {0, 0};
+        for (; size >= sizeof part; size -= sizeof part) {
+            memcpy(part, bytes, sizeof part);
+            memcpy(out, part, sizeof part);
+            seen |= (part[0] | part[1]) | (part[2] | part[3]);
+            bytes += sizeof part;
+            out += sizeof part;
+        }
+        high = seen[0] | seen[1];
     }
-    memcpy(out, bytes, size);
-    return 1;
+    for (; size >= 8; size -= 8) {
+        memcpy(&word, bytes, 8);
+        memcpy(out, &word, 8);
+        high |= word;
+        bytes += 8;
+        out += 8;
+    }
+    if (size >= 4) {
+        memcpy(&half, bytes, 4);
+        memcpy(out, &half, 4);
+        high |= half;
+        bytes += 4;
+        out += 4;
+        size -= 4;
+    }
+    for (; size > 0; size--)
+        high |= *out++ = *bytes++;
+    return (high & UINT64_C(0x8080808080808080)) == 0;
 }
 
 PyObject *
 ckpy_decode_text(struct ckpy_decoder *decoder, const uint8_t *bytes, size_t size)
 {
     (void)decoder;
-    if (CK_LIKELY(size > 1 && is_ascii(bytes, size < BLOCK ? size : BLOCK))) {
+    if (CK_LIKELY(size > 1 && bytes[0] < 0x80)) {
         PyObject *text = PyUnicode_New((Py_ssize_t)size, 127);
-        if (text == NULL || copy_ascii(PyUnicode_1BYTE_DATA(text), bytes, size))
+        if (text == NULL ||
+            CK_LIKELY(copy_ascii(PyUnicode_1BYTE_DATA(text), bytes, size)))
             return text;
         Py_DECREF(text);
     }
@@ -82,8 +85,8 @@ decode_key(struct ckpy_decoder *decoder)
 #ifdef Py_GIL_DISABLED
     return ckpy_decode_text(decoder, bytes, size);
 #else
-    PyObject **slot = &decoder->state->values.keys[XXH3_64bits(bytes, size) &
-                                                   (CKPY_KEY_CACHE_SIZE - 1)];
+    PyObject **slot = &decoder->state->values
+                           .keys[XXH3_64bits(bytes, size) & (CKPY_KEY_CACHE_SIZE - 1)];
     PyObject *key = *slot;
     if (CK_LIKELY(key != NULL && (size_t)PyUnicode_GET_LENGTH(key) == size &&
                   memcmp(PyUnicode_1BYTE_DATA(key), bytes, size) == 0))
@@ -368,14 +371,15 @@ raise_decode_error(struct ckpy_decoder *decoder)
         return;
     PyErr_Clear();
     if (decoder->reason != NULL)
-        ckpy_raise(decoder->state, "DecodeError", "The stored bytes are not a value: %s",
-                   decoder->reason);
+        ckpy_raise(decoder->state, "DecodeError",
+                   "The stored bytes are not a value: %s", decoder->reason);
     else
         ckpy_raise(decoder->state, "DecodeError", "The stored bytes are not a value");
 }
 
 PyObject *
-ckpy_decode(struct ckpy_state *state, const uint8_t *data, size_t len, PyObject *returns)
+ckpy_decode(struct ckpy_state *state, const uint8_t *data, size_t len,
+            PyObject *returns)
 {
     struct ckpy_decoder decoder = {.state = state, .returns = returns};
     ck_unpack_init(&decoder.in, data, len, CK_VALUE_MAX_ITEMS, CK_VALUE_MAX_DEPTH);

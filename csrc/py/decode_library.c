@@ -108,8 +108,8 @@ decode_moment(struct ckpy_decoder *decoder, const struct ck_token *token)
                                                       second, microsecond, zone, fold,
                                                       api->DateTimeType);
     else if (zone != NULL && year == 0 && month == 0 && day == 0)
-        moment = api->Time_FromTimeAndFold(hour, minute, second, microsecond, zone, fold,
-                                           api->TimeType);
+        moment = api->Time_FromTimeAndFold(hour, minute, second, microsecond, zone,
+                                           fold, api->TimeType);
     Py_XDECREF(zone);
     return moment;
 }
@@ -136,7 +136,8 @@ decode_timedelta(struct ckpy_decoder *decoder, const struct ck_token *token)
     if (days < -999999999 || days > 999999999 || seconds >= 86400 ||
         microseconds >= 1000000)
         return NULL;
-    return api->Delta_FromDelta(days, (int)seconds, (int)microseconds, 0, api->DeltaType);
+    return api->Delta_FromDelta(days, (int)seconds, (int)microseconds, 0,
+                                api->DeltaType);
 }
 
 /* ---- numbers and texts --------------------------------------------------------- */
@@ -162,16 +163,16 @@ static PyObject *
 bare_instance(PyObject *type, const char *first, PyObject *one, const char *second,
               PyObject *two)
 {
-    PyObject *args = PyTuple_New(0), *names[2] = {PyUnicode_InternFromString(first),
-                                                  PyUnicode_InternFromString(second)};
-    PyObject *object = NULL;
-    if (args != NULL && names[0] != NULL && names[1] != NULL)
+    PyObject *object = NULL, *args = PyTuple_New(0);
+    PyObject *name = args == NULL ? NULL : PyUnicode_InternFromString(first);
+    PyObject *other = name == NULL ? NULL : PyUnicode_InternFromString(second);
+    if (other != NULL)
         object = PyBaseObject_Type.tp_new((PyTypeObject *)type, args, NULL);
-    if (object != NULL && (PyObject_GenericSetAttr(object, names[0], one) < 0 ||
-                           PyObject_GenericSetAttr(object, names[1], two) < 0))
+    if (object != NULL && (PyObject_GenericSetAttr(object, name, one) < 0 ||
+                           PyObject_GenericSetAttr(object, other, two) < 0))
         Py_CLEAR(object);
-    Py_XDECREF(names[1]);
-    Py_XDECREF(names[0]);
+    Py_XDECREF(other);
+    Py_XDECREF(name);
     Py_XDECREF(args);
     return object;
 }
@@ -202,8 +203,8 @@ decode_fraction(struct ckpy_decoder *decoder)
     PyObject *denominator = numerator == NULL ? NULL : ckpy_decode_int(decoder);
     if (denominator != NULL && (zero = PyLong_FromLong(0)) != NULL &&
         PyObject_RichCompareBool(denominator, zero, Py_GT) == 1)
-        fraction = bare_instance(type, "_numerator", numerator, "_denominator",
-                                 denominator);
+        fraction =
+            bare_instance(type, "_numerator", numerator, "_denominator", denominator);
     Py_XDECREF(zero);
     Py_XDECREF(denominator);
     Py_XDECREF(numerator);
@@ -251,9 +252,9 @@ static PyObject *
 decode_from_text(struct ckpy_decoder *decoder, const struct ck_token *token,
                  enum ckpy_type kind)
 {
-    if (kind == CKPY_TYPE_DECIMAL ? !is_decimal(token->bytes, token->size)
-                                  : kind <= CKPY_TYPE_IPV6_INTERFACE &&
-                                        token->size > ADDRESS_TEXT_MAX)
+    if (kind == CKPY_TYPE_DECIMAL
+            ? !is_decimal(token->bytes, token->size)
+            : kind <= CKPY_TYPE_IPV6_INTERFACE && token->size > ADDRESS_TEXT_MAX)
         return NULL;
     PyObject *type = ckpy_values_type(decoder->state, kind);
     PyObject *text =
@@ -308,8 +309,10 @@ decode_default_dict(struct ckpy_decoder *decoder)
 static PyObject *
 decode_deque(struct ckpy_decoder *decoder)
 {
-    PyObject *deque = NULL, *items = NULL, *maxlen;
+    PyObject *deque = NULL, *items = NULL, *maxlen = NULL;
     PyObject *type = ckpy_values_type(decoder->state, CKPY_TYPE_DEQUE);
+    if (type == NULL)
+        return NULL;
     if (ck_unpack_left(&decoder->in) != 0 && *decoder->in.at == 0xc0) {
         decoder->in.at++; /* nil: no bound */
         maxlen = Py_NewRef(Py_None);
@@ -317,7 +320,7 @@ decode_deque(struct ckpy_decoder *decoder)
     else {
         maxlen = ckpy_decode_int(decoder);
     }
-    if (type != NULL && maxlen != NULL)
+    if (maxlen != NULL)
         items = ckpy_decode_array(decoder);
     if (items != NULL)
         deque = PyObject_CallFunctionObjArgs(type, items, maxlen, NULL);

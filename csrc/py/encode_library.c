@@ -28,8 +28,9 @@ zone_kind(struct ckpy_encoder *encoder, PyObject *zone, enum ckpy_zone *kind)
     case CKPY_TYPE_ZONEINFO: *kind = CKPY_ZONE_KEY; return 0;
     default:
         return ckpy_encode_refuse(
-            encoder, zone, "of time zones, datetime.timezone and zoneinfo.ZoneInfo are "
-                           "known");
+            encoder, zone,
+            "of time zones, datetime.timezone and zoneinfo.ZoneInfo are "
+            "known");
     }
 }
 
@@ -105,7 +106,8 @@ encode_datetime(struct ckpy_encoder *encoder, PyObject *value)
         (unsigned)PyDateTime_GET_YEAR(value), PyDateTime_GET_MONTH(value),
         PyDateTime_GET_DAY(value), PyDateTime_DATE_GET_HOUR(value),
         PyDateTime_DATE_GET_MINUTE(value), PyDateTime_DATE_GET_SECOND(value),
-        (unsigned)PyDateTime_DATE_GET_MICROSECOND(value), PyDateTime_DATE_GET_FOLD(value));
+        (unsigned)PyDateTime_DATE_GET_MICROSECOND(value),
+        PyDateTime_DATE_GET_FOLD(value));
     return encode_moment(encoder, CK_EXT_DATETIME, fields,
                          PyDateTime_DATE_GET_TZINFO(value));
 }
@@ -113,10 +115,11 @@ encode_datetime(struct ckpy_encoder *encoder, PyObject *value)
 static int
 encode_time(struct ckpy_encoder *encoder, PyObject *value)
 {
-    uint64_t fields = ckpy_moment(
-        0, 0, 0, PyDateTime_TIME_GET_HOUR(value), PyDateTime_TIME_GET_MINUTE(value),
-        PyDateTime_TIME_GET_SECOND(value),
-        (unsigned)PyDateTime_TIME_GET_MICROSECOND(value), PyDateTime_TIME_GET_FOLD(value));
+    uint64_t fields = ckpy_moment(0, 0, 0, PyDateTime_TIME_GET_HOUR(value),
+                                  PyDateTime_TIME_GET_MINUTE(value),
+                                  PyDateTime_TIME_GET_SECOND(value),
+                                  (unsigned)PyDateTime_TIME_GET_MICROSECOND(value),
+                                  PyDateTime_TIME_GET_FOLD(value));
     return encode_moment(encoder, CK_EXT_TIME, fields,
                          PyDateTime_TIME_GET_TZINFO(value));
 }
@@ -211,8 +214,8 @@ encode_default_dict(struct ckpy_encoder *encoder, PyObject *value)
     int code = ckpy_factory_code(factory);
     Py_DECREF(factory);
     if (code < 0)
-        return ckpy_encode_refuse(encoder, value,
-                                  "its factory is no built-in type such as list or int");
+        return ckpy_encode_refuse(
+            encoder, value, "its factory is no built-in type such as list or int");
     size_t start = ck_pack_ext_begin(encoder->out, CK_EXT_DEFAULT_DICT);
     if (ck_pack_int64(encoder->out, code) < 0 || ckpy_encode_map(encoder, value) < 0)
         return -1;

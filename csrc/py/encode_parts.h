@@ -36,6 +36,17 @@ struct ckpy_encoder {
     struct ckpy_path_step path[CKPY_PATH_STEPS];
 };
 
+/* Has the class an attribute of that name? What fails otherwise counts as no. */
+static inline int
+ckpy_has(PyTypeObject *type, const char *name)
+{
+    PyObject *found = PyObject_GetAttrString((PyObject *)type, name);
+    if (found == NULL)
+        PyErr_Clear();
+    Py_XDECREF(found);
+    return found != NULL;
+}
+
 /* Any value. */
 int
 ckpy_encode_value(struct ckpy_encoder *encoder, PyObject *value);
@@ -74,6 +85,14 @@ ckpy_encode_over(struct ckpy_encoder *encoder);
 /* Add a step to the path while unwinding. Any key may be given. */
 void
 ckpy_encode_at(struct ckpy_encoder *encoder, PyObject *key, Py_ssize_t index);
+
+/* What to say of a type that is not encoded. */
+const char *
+ckpy_encode_why_not(struct ckpy_encoder *encoder, PyObject *value);
+
+/* After a failed walk: raise what is to be raised. What ckpy_encode returns. */
+int
+ckpy_encode_report(struct ckpy_encoder *encoder, PyObject *value);
 
 /* By the library type of `value`. */
 int

@@ -25,9 +25,14 @@ ckpy_raise(struct ckpy_state *state, const char *name, const char *format, ...)
 }
 
 void
-ckpy_raise_instance(PyObject *exception)
+ckpy_reraise(PyObject *exception)
 {
-    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+#if PY_VERSION_HEX >= 0x030c0000
+    PyErr_SetRaisedException(Py_NewRef(exception));
+#else
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), Py_NewRef(exception),
+                  PyException_GetTraceback(exception));
+#endif
 }
 
 void
@@ -38,7 +43,7 @@ ckpy_raise_uncacheable(struct ckpy_state *state, PyObject *parameter)
     PyObject *error =
         make == NULL ? NULL : PyObject_CallFunctionObjArgs(make, parameter, cause, NULL);
     if (error != NULL)
-        ckpy_raise_instance(error);
+        ckpy_reraise(error);
     Py_XDECREF(error);
     Py_XDECREF(make);
     Py_XDECREF(cause);
@@ -69,13 +74,8 @@ ckpy_pending_is(struct ckpy_state *state, const char *name)
     int is = class != NULL && PyObject_IsInstance(pending, class) == 1;
     Py_XDECREF(class);
     PyErr_Clear();
-    if (pending != NULL) {
-#if PY_VERSION_HEX >= 0x030c0000
-        PyErr_SetRaisedException(pending);
-#else
-        PyErr_Restore(Py_NewRef(Py_TYPE(pending)), pending,
-                      PyException_GetTraceback(pending));
-#endif
-    }
+    if (pending != NULL)
+        ckpy_reraise(pending);
+    Py_XDECREF(pending);
     return is;
 }

@@ -19,9 +19,9 @@ ckpy_error_class(struct ckpy_state *state, const char *name);
 void
 ckpy_raise(struct ckpy_state *state, const char *name, const char *format, ...);
 
-/* Raise an instance that is at hand; takes no reference. */
+/* Raise an instance that is at hand, with the traceback it has; takes no reference. */
 void
-ckpy_raise_instance(PyObject *exception);
+ckpy_reraise(PyObject *exception);
 
 /* The pending UncacheableArgument again, now with the parameter's name and the ways
  * out. */

@@ -2,6 +2,7 @@
 #include "py/flight.h"
 
 #include "py/cached_function.h"
+#include "py/errors.h"
 #include "py/state.h"
 
 #include "base/ck_clock.h"
@@ -258,12 +259,7 @@ ckpy_flight_raise(struct ckpy_flight *flight)
     PyObject *exception = flight->exception;
     PyException_SetTraceback(exception,
                              flight->traceback != NULL ? flight->traceback : Py_None);
-#if PY_VERSION_HEX >= 0x030c0000
-    PyErr_SetRaisedException(Py_NewRef(exception));
-#else
-    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), Py_NewRef(exception),
-                  Py_XNewRef(flight->traceback));
-#endif
+    ckpy_reraise(exception);
 }
 
 void

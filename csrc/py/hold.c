@@ -16,7 +16,7 @@ enum { MAX_OBJECTS = 1 << 22 };
 /* How the walk over a value ends, where it does not end well. */
 enum verdict {
     FINE = 0,
-    FAILED = -1,   /* with an exception */
+    FAILED = -1, /* with an exception */
     TOO_LARGE = -2,
     AS_BYTES = -3, /* something inside has no structural copy */
 };

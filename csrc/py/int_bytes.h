@@ -43,10 +43,10 @@ static inline PyObject *
 ckpy_int_load(const uint8_t *bytes, size_t width, int is_signed)
 {
 #if PY_VERSION_HEX >= 0x030d0000
-    return is_signed ? PyLong_FromNativeBytes(bytes, width,
-                                              Py_ASNATIVEBYTES_LITTLE_ENDIAN)
-                     : PyLong_FromUnsignedNativeBytes(bytes, width,
-                                                      Py_ASNATIVEBYTES_LITTLE_ENDIAN);
+    return is_signed
+               ? PyLong_FromNativeBytes(bytes, width, Py_ASNATIVEBYTES_LITTLE_ENDIAN)
+               : PyLong_FromUnsignedNativeBytes(bytes, width,
+                                                Py_ASNATIVEBYTES_LITTLE_ENDIAN);
 #else
     return _PyLong_FromByteArray(bytes, width, 1, is_signed);
 #endif

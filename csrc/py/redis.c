@@ -14,12 +14,11 @@
 
 typedef struct {
     PyObject_HEAD
-    struct ckpy_state *state;        /* borrowed: kept alive by the type */
-    struct ckpy_redis_policy policy; /* immutable after new */
-    struct ck_redis_target target;   /* immutable after new */
-    bool has_target;                 /* immutable after new */
-    struct ck_pool *pool;            /* owned; has its own lock */
-    PyObject *address;               /* owned str; immutable after new */
+    struct ckpy_state *state;      /* borrowed: kept alive by the type */
+    struct ck_redis_target target; /* immutable after new */
+    bool has_target;               /* immutable after new */
+    struct ckpy_redis_link link;   /* its pool is owned; has its own locks */
+    PyObject *address;             /* owned str; immutable after new */
 } RedisClient;
 
 /* --- requests --- */
@@ -72,8 +71,7 @@ run(RedisClient *self, struct builder *builder, int64_t timeout,
         request->pieces[0].size = builder->bytes.len;
         request->piece_count = 1;
     }
-    if (ckpy_redis_run(self->pool, &self->policy, request, timeout, replies,
-                       &failure) == CK_OK) {
+    if (ckpy_redis_run(&self->link, request, timeout, replies, &failure) == CK_OK) {
         if (!PyErr_Occurred())
             return 0;
         for (size_t i = 0; i < request->reply_count; i++)
@@ -351,20 +349,22 @@ static PyObject *
 client_pool_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     struct ck_pool_stats stats;
-    ck_pool_stats(((RedisClient *)op)->pool, &stats);
-    return Py_BuildValue("{s:I, s:I, s:I, s:I, s:I, s:K, s:K, s:K, s:K}", "max_size",
-                         stats.limit, "size", stats.size, "idle", stats.idle, "in_use",
-                         stats.size - stats.idle, "waiting", stats.waiting, "created",
-                         (unsigned long long)stats.created, "reused",
-                         (unsigned long long)stats.reused, "replaced",
+    struct ckpy_redis_link *link = &((RedisClient *)op)->link;
+    ck_pool_stats(link->pool, &stats);
+    return Py_BuildValue("{s:I, s:I, s:I, s:I, s:I, s:K, s:K, s:K, s:K, s:K}",
+                         "max_size", stats.limit, "size", stats.size, "idle",
+                         stats.idle, "in_use", stats.size - stats.idle, "waiting",
+                         stats.waiting, "created", (unsigned long long)stats.created,
+                         "reused", (unsigned long long)stats.reused, "replaced",
                          (unsigned long long)stats.replaced, "timeouts",
-                         (unsigned long long)stats.timeouts);
+                         (unsigned long long)stats.timeouts, "shared",
+                         (unsigned long long)ck_batch_shared(&link->batch));
 }
 
 static PyObject *
 client_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    ck_pool_close(((RedisClient *)op)->pool);
+    ck_pool_close(((RedisClient *)op)->link.pool);
     Py_RETURN_NONE;
 }
 
@@ -373,7 +373,7 @@ client_repr(PyObject *op)
 {
     RedisClient *self = (RedisClient *)op;
     struct ck_pool_stats stats;
-    ck_pool_stats(self->pool, &stats);
+    ck_pool_stats(self->link.pool, &stats);
     return PyUnicode_FromFormat("<RedisClient %U pool %u/%u>", self->address,
                                 stats.size, stats.limit);
 }
@@ -401,16 +401,17 @@ client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->state = PyType_GetModuleState(type);
     struct ck_pool_options pool = {.size = (unsigned)pool_size};
-    if (ckpy_redis_settings(self->state, settings, &self->target, &self->policy, &pool,
-                            &self->address) < 0)
+    if (ckpy_redis_settings(self->state, settings, &self->target, &self->link.policy,
+                            &pool, &self->address) < 0)
         goto fail;
     self->has_target = true;
-    self->policy.pool_timeout = ckpy_redis_nanoseconds(pool_timeout);
-    self->pool = ck_pool_new(&self->target, &pool);
-    if (self->pool == NULL) {
+    self->link.policy.pool_timeout = ckpy_redis_nanoseconds(pool_timeout);
+    self->link.pool = ck_pool_new(&self->target, &pool);
+    if (self->link.pool == NULL) {
         PyErr_NoMemory();
         goto fail;
     }
+    ck_batch_init(&self->link.batch, pool.size);
     return (PyObject *)self;
 
 fail:
@@ -423,7 +424,9 @@ client_dealloc(PyObject *op)
 {
     RedisClient *self = (RedisClient *)op;
     PyTypeObject *type = Py_TYPE(op);
-    ck_pool_free(self->pool);
+    if (self->link.pool != NULL)
+        ck_batch_fini(&self->link.batch);
+    ck_pool_free(self->link.pool);
     if (self->has_target)
         ck_redis_target_fini(&self->target);
     Py_XDECREF(self->address);
@@ -437,10 +440,11 @@ PyDoc_STRVAR(
     client_doc,
     "RedisClient(settings, *, pool_size=0, pool_timeout=0.1)\n--\n\n"
     "A blocking client of one Redis server, over a pool of connections.\n\n"
-    "settings is a RedisSettings. pool_size bounds the connections (0: 2 x cores + 1);\n"
-    "pool_timeout bounds the wait for a free one, in seconds. Nothing is connected yet.\n"
-    "Every operation has one timeout, in seconds, for all it does: waiting, connecting,\n"
-    "sending, receiving, trying again. Failures are BackendError. Any thread may use it.");
+    "settings is a RedisSettings. pool_size bounds the connections (0: 2 x cores + 1)\n"
+    "and pool_timeout the wait for a free one, in seconds. Nothing is connected yet.\n"
+    "Every operation has one timeout, in seconds, for all that it does: waiting,\n"
+    "connecting, sending, receiving, trying again. Failures are BackendError.\n"
+    "Any thread may use it.");
 
 PyDoc_STRVAR(
     read_doc,
@@ -460,15 +464,16 @@ PyDoc_STRVAR(ping_doc, "ping($self, timeout, /)\n--\n\n"
 PyDoc_STRVAR(
     execute_doc,
     "execute($self, /, *args, timeout)\n--\n\n"
-    "Send one command of str, bytes, int and float and return its reply: bytes, int, None,\n"
-    "str (a status) or a list. An error is raised as BackendReplyError; within a list it is\n"
-    "an item. Not repeated once it may have reached the server.");
+    "Send one command of str, bytes, int and float and return its reply: bytes, int,\n"
+    "None, str (a status) or a list. An error is raised as BackendReplyError; within a\n"
+    "list it is an item. Not repeated once it may have reached the server.");
 
 PyDoc_STRVAR(
     pool_stats_doc,
     "pool_stats($self, /)\n--\n\n"
     "Figures of the pool: max_size, size, idle, in_use, waiting, created, reused,\n"
-    "replaced (dead connections found before use), timeouts.");
+    "replaced (dead connections found before use), timeouts, and shared (requests that\n"
+    "travelled together with those of other threads).");
 
 PyDoc_STRVAR(close_doc,
              "close($self, /)\n--\n\n"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * PURPOSE   `_core.RedisClient`: the blocking transport to one Redis server.
- * DESIGN    Arguments become request bytes with the GIL held; the whole operation (pool,
- *           connect, exchange, retries) runs without it against one deadline; replies
- *           become objects with it again. Blocked calls come back in slices to look for
- *           signals.
- * THREADING Any thread. A client is immutable after creation; its pool has its own lock.
- *           All functions here: GIL held on entry and return, released in between.
+ * DESIGN    Arguments become request bytes with the GIL held; the whole operation
+ *           (pool, connect, exchange, retries) runs without it against one deadline;
+ *           replies become objects with it again. Blocked calls come back in slices to
+ *           look for signals.
+ * THREADING Any thread. A client is immutable after creation; its pool has its own
+ *           lock. All functions here: GIL held on entry and return, released between.
  */
 #ifndef CKPY_REDIS_H
 #define CKPY_REDIS_H

@@ -127,13 +127,56 @@ cause_of(const struct ck_redis_failure *failure, bool repeatable)
 
 /* --- the operation --- */
 
+/* A request in a batch. */
+struct passenger {
+    struct ck_batch_member member; /* first: a member points to it */
+    const struct ckpy_redis_request *request;
+};
+
 static enum ck_status
-attempt(struct ck_pool *pool, const struct ck_pool_bounds *bounds,
+judge_passenger(struct ck_batch_member *member, bool *keep)
+{
+    const struct passenger *passenger = (const struct passenger *)member;
+    return judge(passenger->request, member->replies, keep, member->failure);
+}
+
+/* Together with what other threads want at this moment. CK_SKIP: go alone. */
+static enum ck_status
+attempt_together(struct ckpy_redis_link *link, const struct ck_pool_bounds *bounds,
+                 const struct ckpy_redis_request *request, const struct ck_wait *wait,
+                 struct ck_resp_reply **replies, struct ck_redis_failure *failure)
+{
+    if (!request->repeatable || bounds->fresh || request->piece_count != 1 ||
+        request->pieces[0].size > CK_BATCH_REQUEST)
+        return CK_SKIP;
+    struct passenger passenger = {
+        .member = {.request = request->pieces[0],
+                   .reply_count = request->reply_count,
+                   .replies = replies,
+                   .failure = failure,
+                   .judge = judge_passenger},
+        .request = request,
+    };
+    enum ck_status status =
+        ck_batch_run(&link->batch, link->pool, bounds, wait, &passenger.member);
+    if (status == CK_SKIP && ck_clock_now() >= wait->deadline) {
+        failure->fault = CK_REDIS_TIMEOUT;
+        return ck_error_set(&failure->error, CK_ERR_TIMEOUT, "timed out");
+    }
+    return status;
+}
+
+static enum ck_status
+attempt(struct ckpy_redis_link *link, const struct ck_pool_bounds *bounds,
         const struct ckpy_redis_request *request, const struct ck_wait *wait,
         struct ck_resp_reply **replies, struct ck_redis_failure *failure)
 {
+    enum ck_status status =
+        attempt_together(link, bounds, request, wait, replies, failure);
+    if (status != CK_SKIP)
+        return status;
     struct ck_pool_lease lease;
-    enum ck_status status = ck_pool_acquire(pool, bounds, wait, &lease, failure);
+    status = ck_pool_acquire(link->pool, bounds, wait, &lease, failure);
     if (status != CK_OK)
         return status;
     bool keep = false;
@@ -141,7 +184,7 @@ attempt(struct ck_pool *pool, const struct ck_pool_bounds *bounds,
                                replies, request->reply_count, wait, failure);
     if (status == CK_OK)
         status = judge(request, replies, &keep, failure);
-    ck_pool_release(pool, &lease, keep);
+    ck_pool_release(link->pool, &lease, keep);
     return status;
 }
 
@@ -156,17 +199,17 @@ scatter(uint64_t seed)
 }
 
 static enum ck_status
-run_nogil(struct ck_pool *pool, const struct ckpy_redis_policy *policy,
-          const struct ckpy_redis_request *request, const struct ck_wait *wait,
-          int64_t start, struct ck_resp_reply **replies,
+run_nogil(struct ckpy_redis_link *link, const struct ckpy_redis_request *request,
+          const struct ck_wait *wait, int64_t start, struct ck_resp_reply **replies,
           struct ck_redis_failure *failure)
 {
+    const struct ckpy_redis_policy *policy = &link->policy;
     struct ck_pool_bounds bounds = {
         .pool_deadline = ck_clock_add(start, policy->pool_timeout),
         .connect_timeout = policy->connect_timeout,
     };
     for (uint32_t made = 0;; made++) {
-        enum ck_status status = attempt(pool, &bounds, request, wait, replies, failure);
+        enum ck_status status = attempt(link, &bounds, request, wait, replies, failure);
         if (status == CK_OK || status == CK_AGAIN)
             return status;
         int64_t now = ck_clock_now();
@@ -186,9 +229,9 @@ run_nogil(struct ck_pool *pool, const struct ckpy_redis_policy *policy,
 }
 
 enum ck_status
-ckpy_redis_run(struct ck_pool *pool, const struct ckpy_redis_policy *policy,
-               const struct ckpy_redis_request *request, int64_t timeout,
-               struct ck_resp_reply **replies, struct ck_redis_failure *failure)
+ckpy_redis_run(struct ckpy_redis_link *link, const struct ckpy_redis_request *request,
+               int64_t timeout, struct ck_resp_reply **replies,
+               struct ck_redis_failure *failure)
 {
     struct attachment attachment = {.generation = ck_fork_generation()};
     int64_t start = ck_clock_now();
@@ -198,8 +241,7 @@ ckpy_redis_run(struct ck_pool *pool, const struct ckpy_redis_policy *policy,
         .context = &attachment,
     };
     attachment.thread = PyEval_SaveThread();
-    enum ck_status status =
-        run_nogil(pool, policy, request, &wait, start, replies, failure);
+    enum ck_status status = run_nogil(link, request, &wait, start, replies, failure);
     PyEval_RestoreThread(attachment.thread);
     return status;
 }

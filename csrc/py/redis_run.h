@@ -5,16 +5,18 @@
  * DESIGN    This is where engine (retry rules) and net (pool, connection) meet. An
  *           attempt borrows a connection, exchanges the request for its replies, checks
  *           that they have the shape that was asked for, and gives the connection back:
- *           dropped, unless every reply was read and made sense. Between attempts
- *           ck_retry decides.
- * THREADING Called with the GIL; releases it for all that may block. The request and the
- *           client are kept alive by the caller. While it is released no Python function
- *           is called; a look at the signals re-attaches first.
+ *           dropped, unless every reply was read and made sense. Small requests of
+ *           several threads travel together (ck_batch). Between attempts ck_retry
+ *           decides.
+ * THREADING Called with the GIL; releases it for all that may block. The request and
+ *           the client are kept alive by the caller. While it is released no Python
+ *           function is called; a look at the signals re-attaches first.
  */
 #ifndef CKPY_REDIS_RUN_H
 #define CKPY_REDIS_RUN_H
 
 #include "engine/ck_retry.h"
+#include "net/ck_batch.h"
 #include "net/ck_pool.h"
 #include "py/ckpy.h"
 
@@ -45,12 +47,19 @@ struct ckpy_redis_policy {
     int64_t connect_timeout; /* ns */
 };
 
+/* The way to a server: what all operations of a client share. */
+struct ckpy_redis_link {
+    struct ck_pool *pool;            /* owned by the client */
+    struct ck_batch batch;           /* has its own lock */
+    struct ckpy_redis_policy policy; /* immutable */
+};
+
 /* Run it within `timeout` ns. CK_OK: `replies` [out-own] have the shape; for
  * CKPY_SHAPE_ANY they may be errors that are not worth a retry. Otherwise `failure`
  * tells; an exception may be pending when a signal handler raised. */
 enum ck_status
-ckpy_redis_run(struct ck_pool *pool, const struct ckpy_redis_policy *policy,
-               const struct ckpy_redis_request *request, int64_t timeout,
-               struct ck_resp_reply **replies, struct ck_redis_failure *failure);
+ckpy_redis_run(struct ckpy_redis_link *link, const struct ckpy_redis_request *request,
+               int64_t timeout, struct ck_resp_reply **replies,
+               struct ck_redis_failure *failure);
 
 #endif

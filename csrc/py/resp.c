@@ -277,10 +277,11 @@ put_command(struct ck_buf *out, PyObject *command)
     return rc;
 }
 
-PyDoc_STRVAR(pack_commands_doc,
-             "pack_commands($module, commands, /)\n--\n\n"
-             "The bytes of several commands. A command is a sequence of arguments: str\n"
-             "(sent as UTF-8), bytes-like, or int.");
+PyDoc_STRVAR(
+    pack_commands_doc,
+    "pack_commands($module, commands, /)\n--\n\n"
+    "The bytes of several commands. A command is a sequence of arguments: str\n"
+    "(sent as UTF-8), bytes-like, or int.");
 
 static PyObject *
 pack_commands(PyObject *Py_UNUSED(module), PyObject *commands)

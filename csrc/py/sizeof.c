@@ -111,7 +111,8 @@ measure(PyObject *value, unsigned depth, size_t *objects)
         while (PyDict_Next(value, &at, &key, &item)) {
             Py_INCREF(key);
             Py_INCREF(item);
-            size += measure(key, depth - 1, objects) + measure(item, depth - 1, objects);
+            size +=
+                measure(key, depth - 1, objects) + measure(item, depth - 1, objects);
             Py_DECREF(item);
             Py_DECREF(key);
         }

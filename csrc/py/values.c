@@ -163,7 +163,8 @@ core_hold(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *n
     size_t bytes;
     if (parse(&call, args, nargs, names, 2) < 0)
         return NULL;
-    int rc = ckpy_hold(state, call.value, call.returns, call.limit, &held, &kind, &bytes);
+    int rc =
+        ckpy_hold(state, call.value, call.returns, call.limit, &held, &kind, &bytes);
     if (rc == -2)
         raise_over(state);
     if (rc < 0)
@@ -176,7 +177,8 @@ core_hold(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *n
 }
 
 static PyObject *
-core_hold_copy(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+core_hold_copy(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *names)
 {
     PyObject *held = core_hold(module, args, nargs, names);
     PyObject *value = held == NULL ? NULL : Py_NewRef(PyTuple_GET_ITEM(held, 1));

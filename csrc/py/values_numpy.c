@@ -35,8 +35,8 @@ is_plain_name(const char *name, size_t size)
     if (strchr("Mm", name[1]) == NULL || name[i] != '[' || name[size - 1] != ']')
         return 0;
     for (i++; i < size - 1; i++)
-        if (!((name[i] >= '0' && name[i] <= '9') || (name[i] >= 'a' && name[i] <= 'z') ||
-              (name[i] >= 'A' && name[i] <= 'Z')))
+        if (!((name[i] >= '0' && name[i] <= '9') ||
+              (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= 'A' && name[i] <= 'Z')))
             return 0;
     return 1;
 }
@@ -89,13 +89,15 @@ ckpy_encode_numpy_scalar(struct ckpy_encoder *encoder, PyObject *value)
     PyObject *dtype = PyObject_GetAttrString(value, "dtype");
     PyObject *type = dtype == NULL ? NULL : PyObject_GetAttrString(dtype, "type");
     if (type != NULL && type != (PyObject *)Py_TYPE(value))
-        ckpy_encode_refuse(encoder, value,
-                           "a subclass of a NumPy type would come back as something else");
+        ckpy_encode_refuse(
+            encoder, value,
+            "a subclass of a NumPy type would come back as something else");
     else if (type != NULL) {
         size_t start = ck_pack_ext_begin(encoder->out, CK_EXT_NUMPY_SCALAR);
         rc = ckpy_encode_value(encoder, name);
         if (rc == 0)
-            rc = encode_item_bytes(encoder, PyObject_CallMethod(value, "tobytes", NULL));
+            rc =
+                encode_item_bytes(encoder, PyObject_CallMethod(value, "tobytes", NULL));
         if (rc == 0)
             rc = ck_pack_ext_end(encoder->out, start);
     }
@@ -174,10 +176,11 @@ items_are_sound(const char *name, const uint8_t *bytes, size_t size)
     if (name[1] == 'U')
         for (size_t i = 0; i + 4 <= size; i += 4) {
             const uint8_t *at = bytes + i;
-            uint32_t c = name[0] == '>' ? (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 |
-                                              (uint32_t)at[2] << 8 | at[3]
-                                        : (uint32_t)at[3] << 24 | (uint32_t)at[2] << 16 |
-                                              (uint32_t)at[1] << 8 | at[0];
+            uint32_t c = name[0] == '>'
+                             ? (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 |
+                                   (uint32_t)at[2] << 8 | at[3]
+                             : (uint32_t)at[3] << 24 | (uint32_t)at[2] << 16 |
+                                   (uint32_t)at[1] << 8 | at[0];
             if (c > 0x10ffff)
                 return 0;
         }
@@ -208,13 +211,16 @@ make_array(struct ckpy_decoder *decoder, PyObject *shape, PyObject *dtype,
            const uint8_t *bytes, size_t size, int order)
 {
     PyObject *type = ckpy_values_type(decoder->state, CKPY_TYPE_NDARRAY);
-    PyObject *view = PyMemoryView_FromMemory((char *)bytes, (Py_ssize_t)size, PyBUF_READ);
+    PyObject *view =
+        type == NULL
+            ? NULL
+            : PyMemoryView_FromMemory((char *)bytes, (Py_ssize_t)size, PyBUF_READ);
     PyObject *borrowed = NULL, *taken = NULL, *array = NULL;
     const char *letter = order == COLUMNS_FIRST ? "F" : "C";
-    if (type != NULL && view != NULL && size != 0)
+    if (view != NULL && size != 0)
         borrowed = PyObject_CallFunction(type, "OOOiOs", shape, dtype, view, 0, Py_None,
                                          letter);
-    else if (type != NULL && view != NULL)
+    else if (view != NULL)
         borrowed = PyObject_CallFunction(type, "OOOiOs", shape, dtype, Py_None, 0,
                                          Py_None, letter);
     if (borrowed != NULL)
@@ -275,12 +281,14 @@ ckpy_decode_numpy_array(struct ckpy_decoder *decoder)
     PyObject *array = NULL, *shape = NULL;
     PyObject *dtype = decode_dtype(decoder, name);
     if (dtype != NULL && ck_unpack_next(&decoder->in, &order) == CK_OK &&
-        order.type == CK_TOKEN_INT && (order.i == ROWS_FIRST || order.i == COLUMNS_FIRST))
+        order.type == CK_TOKEN_INT &&
+        (order.i == ROWS_FIRST || order.i == COLUMNS_FIRST))
         shape = decode_shape(decoder);
     if (shape != NULL && ck_unpack_next(&decoder->in, &bytes) == CK_OK &&
         bytes.type == CK_TOKEN_BIN && items_are_sound(name, bytes.bytes, bytes.size) &&
         shape_fits(shape, dtype, bytes.size))
-        array = make_array(decoder, shape, dtype, bytes.bytes, bytes.size, (int)order.i);
+        array =
+            make_array(decoder, shape, dtype, bytes.bytes, bytes.size, (int)order.i);
     Py_XDECREF(shape);
     Py_XDECREF(dtype);
     return array;

@@ -65,8 +65,8 @@ static size_t
 next_of(size_t first)
 {
     size_t index = first + 1;
-    while (index < CKPY_TYPE_COUNT
-           && strcmp(table[index].module, table[first].module) == 0)
+    while (index < CKPY_TYPE_COUNT &&
+           strcmp(table[index].module, table[first].module) == 0)
         index++;
     return index;
 }
@@ -81,10 +81,10 @@ load(struct ckpy_values_state *values, PyObject *module, size_t first)
             return -1;
     }
     for (size_t i = first, end = next_of(first); i < end; i++) {
-        PyObject *type = first == CKPY_TYPE_DATETIME
-                             ? Py_NewRef(datetime_type(values->datetime_api,
-                                                       (enum ckpy_type)i))
-                             : PyObject_GetAttrString(module, table[i].name);
+        PyObject *type =
+            first == CKPY_TYPE_DATETIME
+                ? Py_NewRef(datetime_type(values->datetime_api, (enum ckpy_type)i))
+                : PyObject_GetAttrString(module, table[i].name);
         if (type == NULL)
             return -1;
         if (!PyType_Check(type)) {
@@ -93,7 +93,8 @@ load(struct ckpy_values_state *values, PyObject *module, size_t first)
                          table[i].name);
             return -1;
         }
-        PyObject *old = values->type[i]; /* the look-up may have run code and come here */
+        PyObject *old =
+            values->type[i]; /* the look-up may have run code and come here */
         values->type[i] = type;
         Py_XDECREF(old);
     }
@@ -110,10 +111,14 @@ load_imported(struct ckpy_values_state *values)
     for (size_t first = 0; first < CKPY_TYPE_COUNT; first = next_of(first)) {
         if (values->type[next_of(first) - 1] != NULL)
             continue;
-        PyObject *module = PyDict_GetItemString(modules, table[first].module);
-        if (module == NULL)
+        PyObject *name = PyUnicode_FromString(table[first].module);
+        PyObject *module =
+            name == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(modules, name));
+        Py_XDECREF(name);
+        if (module == NULL) {
+            PyErr_Clear();
             continue;
-        Py_INCREF(module);
+        }
         if (load(values, module, first) == 0)
             loaded = 1;
         else

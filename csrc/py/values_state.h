@@ -53,7 +53,7 @@ struct ckpy_values_state {
     PyObject *type[CKPY_TYPE_COUNT]; /* owned; NULL until its module is loaded */
     const void *datetime_api;        /* PyDateTime_CAPI; borrowed, lives for ever */
     PyObject *uuid_safety;           /* owned: uuid.SafeUUID.unknown */
-    PyObject *named;                 /* owned dict: an annotation -> the types it names */
+    PyObject *named; /* owned dict: an annotation -> the types it names */
     PyObject *keys[CKPY_KEY_CACHE_SIZE]; /* owned short ASCII str */
 };
 

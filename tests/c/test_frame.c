@@ -274,11 +274,17 @@ TEST(foreign_bytes_are_a_miss)
 {
     struct ck_frame frame;
     static const char *const foreign[] = {
-        "", "C", "CK", "ck\x04", "CK\x03 {\"s\": \"default\"}", "CK\x05 the next version",
+        "",
+        "C",
+        "CK",
+        "ck\x04",
+        "CK\x03 {\"s\": \"default\"}",
+        "CK\x05 the next version",
         "{\"json\": true}",
     };
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
-        CHECK_EQ(parse(&frame, (const uint8_t *)foreign[i], strlen(foreign[i])), CK_MISS);
+        CHECK_EQ(parse(&frame, (const uint8_t *)foreign[i], strlen(foreign[i])),
+                 CK_MISS);
 }
 
 TEST(unknown_flags_and_serializers_are_a_miss)
@@ -306,9 +312,8 @@ TEST(a_claimed_raw_length_is_bounded)
         size_t len;
         enum ck_status status;
     } cases[] = {
-        {1000, 1, CK_OK},         {1001, 1, CK_ERR_LIMIT},
-        {0, 1, CK_ERR_LIMIT},     {5, 0, CK_ERR_LIMIT},
-        {16000, 16, CK_OK},       {UINT32_MAX, 16, CK_ERR_LIMIT},
+        {1000, 1, CK_OK},     {1001, 1, CK_ERR_LIMIT}, {0, 1, CK_ERR_LIMIT},
+        {5, 0, CK_ERR_LIMIT}, {16000, 16, CK_OK},      {UINT32_MAX, 16, CK_ERR_LIMIT},
     };
     frame.compressed = true;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

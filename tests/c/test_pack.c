@@ -67,8 +67,10 @@ TEST(other_scalars)
     ck_pack_false(out);
     ck_pack_double(out, 1.5);
     ck_pack_uint64(out, UINT64_MAX);
-    check_bytes(out, "\xc0\xc3\xc2\xcb\x3f\xf8\0\0\0\0\0\0"
-                     "\xcf\xff\xff\xff\xff\xff\xff\xff\xff", 21);
+    check_bytes(out,
+                "\xc0\xc3\xc2\xcb\x3f\xf8\0\0\0\0\0\0"
+                "\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+                21);
 }
 
 /* What was packed with a length is read back with that length. */
@@ -84,7 +86,10 @@ check_length(uint32_t size, enum ck_token_type type)
     case CK_TOKEN_STR: ck_pack_str(&out, size); break;
     case CK_TOKEN_BIN: ck_pack_bin(&out, size); break;
     case CK_TOKEN_ARRAY: ck_pack_array(&out, size); break;
-    case CK_TOKEN_MAP: ck_pack_map(&out, size); items *= 2; break;
+    case CK_TOKEN_MAP:
+        ck_pack_map(&out, size);
+        items *= 2;
+        break;
     default: ck_pack_ext(&out, size, -7); break;
     }
     size_t header = out.len;
@@ -107,8 +112,9 @@ check_length(uint32_t size, enum ck_token_type type)
 
 TEST(lengths_come_back_at_every_boundary)
 {
-    static const uint32_t sizes[] = {0,  1,  2,  3,  4,   5,   8,   15,    16,    17,
-                                     31, 32, 33, 65, 255, 256, 257, 65535, 65536, 70000};
+    static const uint32_t sizes[] = {0,   1,   2,   3,     4,     5,    8,
+                                     15,  16,  17,  31,    32,    33,   65,
+                                     255, 256, 257, 65535, 65536, 70000};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (int type = CK_TOKEN_STR; type <= CK_TOKEN_EXT; type++)
             check_length(sizes[i], (enum ck_token_type)type);

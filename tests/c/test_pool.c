@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "ck_test.h"
-#include "fake_server.h"
+#include "fake_crowd.h"
 
 #include "base/ck_alloc.h"
 #include "base/ck_clock.h"
@@ -8,89 +8,6 @@
 
 #include <fcntl.h>
 #include <sys/wait.h>
-
-/* A server that answers every PING on many connections at once, and can hang up on all
- * of them. */
-#define CLIENTS_MAX 256
-
-static struct {
-    int listener;
-    uint16_t port;
-    pthread_t thread;
-    _Atomic int accepted, stop, hang_up, hung_up, mute;
-} crowd;
-
-static void
-serve_one(struct pollfd *fds, nfds_t *count, nfds_t index)
-{
-    char data[4096];
-    ssize_t got = recv(fds[index].fd, data, sizeof data, 0);
-    if (got > 0) {
-        for (ssize_t i = 0; i + 14 <= got && !atomic_load(&crowd.mute); i += 14)
-            fake_send(fds[index].fd, "+PONG\r\n");
-        return;
-    }
-    close(fds[index].fd);
-    fds[index] = fds[--*count];
-}
-
-static void *
-crowd_run(void *unused)
-{
-    struct pollfd fds[CLIENTS_MAX];
-    nfds_t count = 1;
-    fds[0] = (struct pollfd){.fd = crowd.listener, .events = POLLIN};
-    while (!atomic_load(&crowd.stop)) {
-        poll(fds, count, 1);
-        for (nfds_t i = count; i-- > 1;)
-            if (fds[i].revents != 0)
-                serve_one(fds, &count, i);
-        if (fds[0].revents != 0 && count < CLIENTS_MAX) {
-            fds[count++] = (struct pollfd){.fd = accept(crowd.listener, NULL, NULL),
-                                           .events = POLLIN};
-            atomic_fetch_add(&crowd.accepted, 1);
-        }
-        if (atomic_load(&crowd.hang_up) != atomic_load(&crowd.hung_up)) {
-            while (count > 1)
-                close(fds[--count].fd);
-            atomic_fetch_add(&crowd.hung_up, 1);
-        }
-    }
-    while (count > 0)
-        close(fds[--count].fd);
-    return unused;
-}
-
-static int
-crowd_start(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    memset(&crowd, 0, sizeof crowd);
-    crowd.listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(crowd.listener, (struct sockaddr *)&address, sizeof address) != 0 ||
-        listen(crowd.listener, 64) != 0 ||
-        getsockname(crowd.listener, (struct sockaddr *)&address, &length) != 0)
-        return 0;
-    crowd.port = ntohs(address.sin_port);
-    return pthread_create(&crowd.thread, NULL, crowd_run, NULL) == 0;
-}
-
-static void
-crowd_stop(void)
-{
-    atomic_store(&crowd.stop, 1);
-    pthread_join(crowd.thread, NULL);
-}
-
-static void
-crowd_hang_up(void)
-{
-    int next = atomic_fetch_add(&crowd.hang_up, 1) + 1;
-    while (atomic_load(&crowd.hung_up) != next)
-        usleep(200);
-}
 
 static struct ck_redis_target target;
 static struct ck_pool *pool;

@@ -11,8 +11,8 @@ static void
 describe(struct ck_buf *out, const struct ck_resp_reply *reply)
 {
     char number[32];
-    static const char marks[] = {[CK_RESP_STRING] = '$', [CK_RESP_STATUS] = '+',
-                                 [CK_RESP_ERROR] = '-'};
+    static const char marks[] = {
+        [CK_RESP_STRING] = '$', [CK_RESP_STATUS] = '+', [CK_RESP_ERROR] = '-'};
     switch (reply->type) {
     case CK_RESP_NIL: ck_buf_put(out, "nil", 3); return;
     case CK_RESP_INTEGER:
@@ -38,7 +38,8 @@ describe(struct ck_buf *out, const struct ck_resp_reply *reply)
 /* Feed `len` bytes in pieces of `step`; all replies described, one space between, then
  * what ended the reading. */
 static const char *
-read_all(const struct ck_resp_limits *limits, const char *bytes, size_t len, size_t step)
+read_all(const struct ck_resp_limits *limits, const char *bytes, size_t len,
+         size_t step)
 {
     static char text[4096];
     struct ck_resp_reader reader;
@@ -125,9 +126,10 @@ TEST(nonsense_is_a_protocol_error)
 
 TEST(types_of_resp3_are_protocol_errors)
 {
-    static const char *const types[] = {"_\r\n",      ",1.5\r\n",       "#t\r\n",
-                                        "(123\r\n",   "%1\r\n:1\r\n:2\r\n", "~1\r\n:1\r\n",
-                                        "=5\r\ntxt:a\r\n", ">1\r\n:1\r\n"};
+    static const char *const types[] = {
+        "_\r\n",           ",1.5\r\n",           "#t\r\n",
+        "(123\r\n",        "%1\r\n:1\r\n:2\r\n", "~1\r\n:1\r\n",
+        "=5\r\ntxt:a\r\n", ">1\r\n:1\r\n"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         const char *end = read_all(NULL, types[i], strlen(types[i]), 100);
         /* A null of RESP3 means the same as ours and may be let through. */
@@ -139,8 +141,9 @@ TEST(a_promise_over_the_limit_is_refused_before_its_bytes_come)
 {
     struct ck_resp_limits limits = {.max_bulk = 1000};
     static const char *const promises[] = {
-        "$2147483648\r\n", "$1001\r\n",   "*1\r\n$1001\r\n", "$99999999999999999\r\n",
-        "*65537\r\n",      "*2147483647\r\n", "*1\r\n*65536\r\n",
+        "$2147483648\r\n",        "$1001\r\n",  "*1\r\n$1001\r\n",
+        "$99999999999999999\r\n", "*65537\r\n", "*2147483647\r\n",
+        "*1\r\n*65536\r\n",
     };
     for (size_t i = 0; i < sizeof promises / sizeof *promises; i++)
         for (size_t step = 1; step < 100; step += 98)
@@ -285,7 +288,8 @@ TEST(commands_are_binary_safe)
 {
     struct ck_buf out;
     ck_buf_init(&out, NULL, 0);
-    const struct ck_resp_arg set[] = {{"SET", 3}, {"k\r\n", 3}, {"\0\xff", 2}, {NULL, 0}};
+    const struct ck_resp_arg set[] = {
+        {"SET", 3}, {"k\r\n", 3}, {"\0\xff", 2}, {NULL, 0}};
     static const char expected[] =
         "*4\r\n$3\r\nSET\r\n$3\r\nk\r\n\r\n$2\r\n\0\xff\r\n$0\r\n\r\n";
     CHECK_EQ(ck_resp_command(&out, 4, set), CK_OK);
@@ -306,7 +310,8 @@ TEST(errors_of_the_server_are_told_apart)
     } cases[] = {
         {"READONLY You can't write against a read only replica.", CK_REPLY_READONLY,
          "readonly"},
-        {"OOM command not allowed when used memory > 'maxmemory'.", CK_REPLY_OOM, "oom"},
+        {"OOM command not allowed when used memory > 'maxmemory'.", CK_REPLY_OOM,
+         "oom"},
         {"LOADING Redis is loading the dataset in memory", CK_REPLY_LOADING, "loading"},
         {"MASTERDOWN Link with MASTER is down", CK_REPLY_MASTERDOWN, "masterdown"},
         {"NOAUTH Authentication required.", CK_REPLY_NOAUTH, "auth"},
@@ -316,7 +321,8 @@ TEST(errors_of_the_server_are_told_apart)
         {"NOPERM this user has no permissions", CK_REPLY_NOPERM, "noperm"},
         {"NOREPLICAS Not enough good replicas to write.", CK_REPLY_NOREPLICAS,
          "noreplicas"},
-        {"MISCONF Redis is configured to save RDB snapshots", CK_REPLY_MISCONF, "misconf"},
+        {"MISCONF Redis is configured to save RDB snapshots", CK_REPLY_MISCONF,
+         "misconf"},
         {"ERR max number of clients reached", CK_REPLY_MAXCLIENTS, "maxclients"},
         {"TRYAGAIN Multiple keys request", CK_REPLY_TRYAGAIN, "tryagain"},
         {"CLUSTERDOWN Hash slot not served", CK_REPLY_CLUSTERDOWN, "clusterdown"},

@@ -183,7 +183,8 @@ TEST(declared_lengths_are_not_believed)
     for (size_t i = 0; i < sizeof leads; i++) {
         uint8_t bytes[32] = {leads[i], 0xff, 0xff, 0xff, 0xff};
         CHECK_EQ(read_all(bytes, sizeof bytes, UINT32_MAX, 10), CK_ERR_CORRUPT);
-        bytes[1] = 0x80, bytes[2] = bytes[3] = bytes[4] = 0; /* 2 x 2^31 wraps in 32 bits */
+        bytes[1] = 0x80,
+        bytes[2] = bytes[3] = bytes[4] = 0; /* 2 x 2^31 wraps in 32 bits */
         CHECK_EQ(read_all(bytes, sizeof bytes, UINT32_MAX, 10), CK_ERR_CORRUPT);
         for (size_t size = 1; size < 5; size++)
             CHECK_EQ(read_all(bytes, size, UINT32_MAX, 10), CK_ERR_CORRUPT);
@@ -210,9 +211,9 @@ TEST(items_are_bounded_over_all_containers)
 TEST(numbers_keep_their_value)
 {
     static const int64_t numbers[] = {
-        0,          1,         -1,         127,        128,      -32,      -33,
-        -128,       -129,      255,        256,        32767,    -32768,   -32769,
-        65535,      65536,     2147483647, 2147483648, INT64_MAX, INT64_MIN, -2147483649};
+        0,     1,     -1,         127,        128,       -32,       -33,
+        -128,  -129,  255,        256,        32767,     -32768,    -32769,
+        65535, 65536, 2147483647, 2147483648, INT64_MAX, INT64_MIN, -2147483649};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         struct ck_buf out;
         struct ck_unpack reader;

@@ -11,8 +11,8 @@
  *           names too.
  * THREADING Holds the GIL. May run code (typing, properties of foreign annotations).
  */
-#ifndef CKPY_VALUES_NAMED_H
-#define CKPY_VALUES_NAMED_H
+#ifndef CKPY_NAMED_TYPES_H
+#define CKPY_NAMED_TYPES_H
 
 #include "py/ckpy.h"
 

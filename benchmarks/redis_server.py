@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""A Redis for the benchmarks: on a free loopback port, keeping nothing on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from rivals import Unavailable
+
+START_SECONDS = 10.0
+
+
+class Server(NamedTuple):
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Server]:
+    """Started on entry, killed on exit. Raises Unavailable."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise Unavailable("redis-server is not installed")
+    with tempfile.TemporaryDirectory(prefix="cachekit-bench-") as folder:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        words = ["--bind", "127.0.0.1", "--port", str(port), "--dir", folder]
+        words += ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
+        process = subprocess.Popen(
+            [program, *words], cwd=folder, stdout=subprocess.DEVNULL
+        )
+        server = Server(port, process)
+        try:
+            _wait(server)
+            yield server
+        finally:
+            server.kill()
+
+
+def _wait(server: Server) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.process.poll() is None:
+        with contextlib.suppress(OSError):
+            with socket.create_connection(("127.0.0.1", server.port), 1) as link:
+                link.sendall(b"PING\r\n")
+                if link.recv(16).startswith(b"+PONG"):
+                    return
+        time.sleep(0.01)
+    raise Unavailable("redis-server does not start")

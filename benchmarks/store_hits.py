@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""P7: a hit in Redis, of a ``def`` function in one thread, with the memory tier off.
+
+A hit of ours asks for the age and the entry (PTTL, then MGET, in one trip), checks the
+frame and decodes the value. The floor does GET and decodes nothing; redis-py does GET
+and unpacks MessagePack, with no age and no check. Everybody goes over the same number of
+keys in turn. The package named cachekit on PyPI runs in a process of its own; its figure
+is scaled by what functools.lru_cache takes there and here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import redis_server
+import values
+from harness import Row, Settings, Times, compare, loop, race, rounds_of, skipped
+from rivals import Unavailable, rival
+from workers import Worker, floor, namesake_worker
+
+from cachekit import Cache, CacheConfig
+
+KEYS = 100
+WORK = "store hit, def, 1 KB dict, one thread"
+FLOOR = "hiredis GET loop in C"
+REDIS_PY = "redis-py + hiredis + msgpack"
+NAMESAKE = "the PyPI cachekit"
+
+
+def cached_store(url: str, value: Any) -> Callable[[int], Any]:
+    """A cached function whose entries for `KEYS` keys are in the Redis at `url`."""
+    cache = Cache(CacheConfig(namespace="bench"), backend=url)
+
+    @cache(l1_enabled=False, ttl=3600)
+    def get(number: int) -> Any:
+        return value
+
+    for number in range(KEYS):
+        get(number)
+        assert get(number) == value
+    assert get.cache_info().l2_hits == KEYS, get.cache_info()
+    return get
+
+
+def in_turn(call: Callable[[int], Any]) -> Callable[[int], float]:
+    timed = loop("for key in keys: call(key)", call=call, keys=list(range(KEYS)))
+    return lambda count: timed(-(-count // KEYS))
+
+
+def redis_py(port: int, value: Any) -> Callable[[int], Any]:
+    """GET and unpack, with one client."""
+    msgpack = rival("msgpack")
+    rival("hiredis")
+    client = rival("redis").Redis(port=port, protocol=2)
+    names = [f"redis-py:{number}" for number in range(KEYS)]
+    for name in names:
+        client.set(name, msgpack.packb(value), ex=3600)
+    get, unpack = client.get, msgpack.unpackb
+
+    def read(number: int) -> Any:
+        return unpack(get(names[number]))
+
+    assert read(7) == value
+    return read
+
+
+def by_worker(worker: Worker, *words: str) -> Callable[[int], float]:
+    return lambda count: worker.ask(*words, count)
+
+
+def measure(settings: Settings) -> Iterator[Row]:
+    """P7."""
+    value = values.one_kilobyte()
+    seconds = settings.seconds * 4
+    with ExitStack() as stack:
+        server = stack.enter_context(redis_server.running())
+        contestants = {"ours": in_turn(cached_store(server.url, value))}
+        missing = {}
+        try:
+            # Before the floor: it fills the keys that the floor reads.
+            contestants[REDIS_PY] = in_turn(redis_py(server.port, value))
+            worker = stack.enter_context(floor(server.port, "redis-py:", KEYS))
+            contestants[FLOOR] = by_worker(worker)
+        except Unavailable as why:
+            missing[REDIS_PY if REDIS_PY not in contestants else FLOOR] = str(why)
+        try:
+            worker = stack.enter_context(namesake_worker(server.url, KEYS))
+            contestants[NAMESAKE] = by_worker(worker, "store")
+            contestants["its lru_cache"] = by_worker(worker, "lru")
+            contestants["our lru_cache"] = _yardstick()
+        except Unavailable as why:
+            missing[NAMESAKE] = str(why)
+        ready = {
+            name: rounds_of(timed, seconds, KEYS) for name, timed in contestants.items()
+        }
+        times = race(ready, settings.rounds)
+    yield from _rows(times, missing)
+
+
+def _yardstick() -> Callable[[int], float]:
+    @functools.lru_cache(10_000)
+    def remembered(number: int) -> int:
+        return number
+
+    return loop("call(7)", call=remembered)
+
+
+def _rows(times: dict[str, Times], missing: dict[str, str]) -> Iterator[Row]:
+    ours = times["ours"]
+    if FLOOR in times:
+        yield compare("P7", WORK, ours, FLOOR, times[FLOOR], at_most=1.4)
+    if REDIS_PY in times:
+        yield compare("P7", WORK, ours, REDIS_PY, times[REDIS_PY], at_least=2.3)
+        if FLOOR in times:
+            theirs = times[REDIS_PY]
+            yield compare("P7", REDIS_PY, theirs, FLOOR, times[FLOOR])
+    if NAMESAKE in times:
+        scale = times["our lru_cache"].min / times["its lru_cache"].min
+        scaled = Times(tuple(value * scale for value in times[NAMESAKE].rounds))
+        against = f"{NAMESAKE}, by lru_cache"
+        yield compare("P7", WORK, ours, against, scaled, at_least=6)
+    for against, why in missing.items():
+        yield skipped("P7", WORK, why, against)

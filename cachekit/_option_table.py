@@ -1,0 +1,528 @@
+# SPDX-License-Identifier: MIT
+"""The table of the decorator's keywords, and all that is known of each.
+
+THREADING  Immutable.
+"""
+
+from __future__ import annotations
+
+from cachekit._checks import (
+    UNSET,
+    Check,
+    Choice,
+    Flag,
+    Function,
+    Maybe,
+    Namespace,
+    Number,
+    Seconds,
+    Text,
+    Whole,
+    sequence_of_text,
+)
+from cachekit._errors import NotBuiltYet
+from cachekit._types import Strategy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["OPTIONS", "Option"]
+
+
+# -- checks that only the decorator has -----------------------------------------------
+
+
+class Ttl(Seconds):
+    """``ttl=``: also a callable of the result, and None for the configured default."""
+
+    def __init__(self) -> None:
+        super().__init__(never=True, function=True)
+        self.accepted += ", or None for the configured default"
+        self.takes += " | None"
+
+    def check(self, value: Any) -> Any:
+        return UNSET if value is None else super().check(value)
+
+
+class Follows(Maybe):
+    """None means the same as leaving it out: the configuration decides."""
+
+    def __init__(self, inner: Check, *, nullable: bool = False) -> None:
+        super().__init__(inner)
+        self.gives = inner.gives + (" | None" if nullable else "")
+        self.accepted += " for what the configuration says"
+
+    def check(self, value: Any) -> Any:
+        return UNSET if value is None else self.inner.check(value)
+
+
+class StrategyName(Check):
+    accepted = "a cachekit.Strategy or its name: FRESH, REFRESH, INVALIDATE, BYPASS"
+    takes = "Strategy | str"
+    gives = "Strategy"
+
+    def check(self, value: Any) -> Strategy:
+        try:
+            return Strategy.parse(value)
+        except ValueError:
+            raise ValueError from None
+        except TypeError:
+            raise TypeError from None
+
+
+class ExceptionTypes(Check):
+    accepted = "an Exception class or a tuple of them"
+    takes = "type[Exception] | tuple[type[Exception], ...]"
+    gives = "tuple[type[Exception], ...]"
+
+    def check(self, value: Any) -> tuple[type[Exception], ...]:
+        kinds = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        for kind in kinds:
+            if not isinstance(kind, type):
+                raise TypeError
+            if not issubclass(kind, Exception):
+                raise ValueError("only subclasses of Exception can be stood in for")
+        if not kinds:
+            raise ValueError
+        return kinds
+
+
+class ParameterNames(Check):
+    accepted = "the name of a parameter, or a tuple or list of names"
+    takes = "str | Iterable[str]"
+    gives = "tuple[str, ...]"
+
+    def check(self, value: Any) -> tuple[str, ...]:
+        names = (value,) if isinstance(value, str) else sequence_of_text(value)
+        # *args and **kwargs may be written with their stars.
+        if not all(name.lstrip("*").isidentifier() for name in names):
+            raise ValueError
+        if len(set(names)) != len(names):
+            raise ValueError("a name is given twice")
+        return names
+
+
+class SerializerObject(Check):
+    accepted = "an object with name, serialize(value) and deserialize(data)"
+    takes = gives = "Serializer | None"
+
+    def check(self, value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, type):
+            raise TypeError("give an instance: " + value.__name__ + "()")
+        if not isinstance(getattr(value, "name", None), str):
+            raise TypeError
+        for method in ("serialize", "deserialize"):
+            if not callable(getattr(value, method, None)):
+                raise TypeError
+        if not 1 <= len(value.name) <= 64:
+            raise ValueError("its name must have 1 to 64 characters")
+        return value
+
+
+class ResultType(Check):
+    accepted = "a type, an annotation such as list[Point], or a tuple of them"
+    takes = gives = "Any"
+
+    def check(self, value: Any) -> Any:
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is None or isinstance(item, type):
+                continue
+            # list[X], Optional[X], X | Y, Annotated[X, ...], NewType, TypeAliasType
+            if not any(
+                hasattr(item, name)
+                for name in ("__origin__", "__args__", "__supertype__", "__value__")
+            ):
+                raise TypeError
+        return value
+
+
+class BackendChoice(Check):
+    accepted = (
+        "None for memory only, a URL (redis://, rediss://, unix://), or a backend "
+        "object with read, write and delete"
+    )
+    takes = gives = "Any"
+
+    def check(self, value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            from cachekit.backends._url import parse_redis_url
+
+            url = parse_redis_url(value, "backend")
+            if not url.built:
+                raise NotBuiltYet(f"backend={url.scheme}://")
+            return value
+        if isinstance(value, type):
+            raise TypeError("give an instance: " + value.__name__ + "()")
+        methods = (getattr(value, name, None) for name in ("read", "write", "delete"))
+        if not all(callable(method) for method in methods):
+            raise TypeError
+        return value
+
+
+class Later(Check):
+    """An option that this version knows by name only, and its default."""
+
+    accepted = "left out"
+
+    def __init__(self, takes: str, *defaults: Any) -> None:
+        self.takes = takes
+        self.gives = takes
+        self.defaults = defaults
+
+    def check(self, value: Any) -> Any:
+        for default in self.defaults:
+            if type(value) is type(default) and value == default:
+                return tuple(default) if isinstance(default, list) else default
+        raise NotImplementedError
+
+
+# -- the table ------------------------------------------------------------------------
+
+
+class Option:
+    """One row of the table: everything that is known of one keyword.
+
+    ``follows`` is the field of ``CacheConfig`` that decides when it is left out;
+    ``local`` tells whether ``@cache.local`` takes it; ``preset_only`` are named by
+    presets and not by users.
+    """
+
+    __slots__ = (
+        "built",
+        "check",
+        "default",
+        "doc",
+        "doc_default",
+        "follows",
+        "gives",
+        "local",
+        "name",
+        "preset_only",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        default: Any,
+        check: Check,
+        doc: str,
+        *,
+        follows: str | None = None,
+        local: bool = False,
+        preset_only: bool = False,
+        doc_default: str | None = None,
+    ) -> None:
+        self.name = name
+        self.default = UNSET if follows is not None else default
+        self.check = check
+        self.doc = doc
+        self.follows = follows
+        self.local = local
+        self.preset_only = preset_only
+        self.built = not isinstance(check, Later)
+        self.gives = check.gives
+        if doc_default is None:
+            if follows is not None:
+                doc_default = f"`{follows}`"
+            elif default is None:
+                doc_default = "none"
+            else:
+                doc_default = f"`{default!r}`"
+        self.doc_default = doc_default
+
+
+_LIFETIME = Seconds()
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "ttl",
+        None,
+        Ttl(),
+        "How long a result is fresh.",
+        follows="default_ttl",
+        local=True,
+    ),
+    Option(
+        "stale_ttl",
+        None,
+        Maybe(_LIFETIME),
+        "For how long after that the old value is served at once, while one refresh "
+        "runs in the background.",
+        local=True,
+    ),
+    Option(
+        "serve_stale_on_error",
+        False,
+        Flag(),
+        "When the function raises, serve the old value.",
+        local=True,
+    ),
+    Option(
+        "stale_if_error_ttl",
+        None,
+        Maybe(_LIFETIME),
+        "For how long after the fresh period `serve_stale_on_error` may do so.",
+        local=True,
+        doc_default="24 h",
+    ),
+    Option(
+        "stale_on",
+        (Exception,),
+        ExceptionTypes(),
+        "The exceptions that `serve_stale_on_error` stands in for.",
+        local=True,
+        doc_default="`(Exception,)`",
+    ),
+    Option(
+        "stale_retry",
+        1.0,
+        Seconds(),
+        "After the function raised, how long its old value is served before it is "
+        "tried again; grows to 30 s.",
+        local=True,
+        doc_default="1 s",
+    ),
+    Option(
+        "ttl_jitter",
+        None,
+        Follows(Number(0, 0.5, "a number from 0 to 0.5")),
+        "Shortens each lifetime by up to this fraction, at random.",
+        follows="ttl_jitter",
+        local=True,
+    ),
+    Option(
+        "negative_ttl",
+        None,
+        Maybe(Seconds(zero=True, never=True)),
+        "The lifetime of a result that is None; 0: not stored.",
+        local=True,
+        doc_default="as `ttl`",
+    ),
+    Option(
+        "cache_if",
+        None,
+        Maybe(Function("the result", "object")),
+        "Decides whether a result is stored. When it raises, the result is not.",
+        local=True,
+    ),
+    Option(
+        "namespace",
+        None,
+        Follows(Namespace(), nullable=True),
+        "The first part of the function's keys in the store.",
+        follows="namespace",
+    ),
+    Option(
+        "name",
+        None,
+        Maybe(Text()),
+        "Stands in for module and qualified name as the function's identity, and "
+        "vouches that its closure does not matter.",
+        local=True,
+        doc_default="module and qualname",
+    ),
+    Option(
+        "key",
+        None,
+        Maybe(Function("the arguments", "Any")),
+        "Makes the argument part of the key.",
+        local=True,
+    ),
+    Option(
+        "full_key",
+        None,
+        Maybe(Function("the arguments", "str")),
+        "Makes the whole name within the namespace, shared with `cache.get`, `set` and "
+        "`delete` of that name.",
+    ),
+    Option(
+        "ignore",
+        (),
+        ParameterNames(),
+        "Parameters that are no part of the key.",
+        local=True,
+    ),
+    Option(
+        "on_uncacheable",
+        "raise",
+        Choice("raise", "call"),
+        "What to do with an argument that cannot be part of a key: raise "
+        "`UncacheableArgument`, or call through uncached, counted.",
+        local=True,
+        doc_default='`"raise"`',
+    ),
+    Option(
+        "strategy",
+        Strategy.REFRESH,
+        StrategyName(),
+        "How calls use the cache; `fn.using()` chooses another for one call.",
+        local=True,
+        doc_default="`REFRESH`",
+    ),
+    Option(
+        "single_flight",
+        True,
+        Flag(),
+        "Concurrent calls with the same arguments share one run.",
+        local=True,
+    ),
+    Option(
+        "single_flight_timeout",
+        60.0,
+        Seconds(),
+        "How long a call waits for another's run before it runs by itself.",
+        local=True,
+        doc_default="60 s",
+    ),
+    Option(
+        "fallback_enabled",
+        None,
+        Follows(Flag()),
+        "Hide failures of the store; False makes them raise.",
+        follows="fallback_enabled",
+    ),
+    Option(
+        "l1_enabled",
+        None,
+        Follows(Flag()),
+        "Keep the function's entries in the memory of the process.",
+        follows="l1_enabled",
+    ),
+    Option(
+        "l1_ttl",
+        None,
+        Follows(Seconds(), nullable=True),
+        "A cap on how long memory serves an entry without asking the store.",
+        follows="l1_ttl",
+    ),
+    Option(
+        "backend",
+        UNSET,
+        BackendChoice(),
+        "The shared store of this function.",
+        doc_default="the configured store",
+    ),
+    Option(
+        "max_entries",
+        None,
+        Maybe(Whole(1)),
+        "Of `@cache.local` only: a bound in entries, for a table of its own.",
+        local=True,
+    ),
+    Option(
+        "serializer",
+        None,
+        SerializerObject(),
+        "How values become bytes.",
+        doc_default="`DEFAULT_SERIALIZER`",
+    ),
+    Option(
+        "returns",
+        None,
+        Maybe(ResultType()),
+        "The type of the results, where they are enums, dataclasses or named tuples.",
+        doc_default="the annotation",
+    ),
+    Option(
+        "compress_min",
+        None,
+        Follows(Whole(0, unit="bytes")),
+        "Values of this size and more are compressed, where that shrinks them.",
+        follows="compress_min",
+    ),
+    Option(
+        "max_value_size",
+        None,
+        Follows(Whole(1, 512 * 1024 * 1024, unit="bytes")),
+        "A larger value is returned and not cached.",
+        follows="max_value_size",
+    ),
+    Option("tags", (), Later("Any", (), []), "Names to invalidate by."),
+    Option("version", None, Later("int | None", None), "The version of the values."),
+    Option("schema", None, Later("Any", None), "A type that values must match."),
+    Option(
+        "distributed_lock",
+        False,
+        Later("bool", False),
+        "One run at a time across processes.",
+    ),
+    Option(
+        "fence_ttl",
+        3600.0,
+        Later("Duration", 3600.0, 3600),
+        "How long a fence of an invalidation is kept.",
+    ),
+    Option(
+        "early_refresh",
+        False,
+        Later("bool", False),
+        "Renew a hot entry before it ends.",
+    ),
+    Option(
+        "soft_timeout",
+        None,
+        Later("Duration | None", None),
+        "Serve a stale value when the function takes longer.",
+    ),
+    Option(
+        "hard_timeout",
+        None,
+        Later("Duration | None", None),
+        "Raise `LoaderTimeout` when the function takes longer.",
+    ),
+    Option(
+        "coherence",
+        "pubsub",
+        Later("str", "pubsub"),
+        "How processes learn of invalidations.",
+    ),
+    Option(
+        "encryption",
+        None,
+        Later("bool | None", None, False),
+        "Whether entries are encrypted.",
+    ),
+    Option("master_key", None, Later("str | None", None), "The master key."),
+    Option(
+        "tenant",
+        None,
+        Later("str | Callable[..., str] | ContextVar[str] | None", None, "default"),
+        "Whose entries these are.",
+    ),
+    Option(
+        "fail_closed",
+        None,
+        Later("bool | None", None, False),
+        "Raise for an entry that is not authentic.",
+    ),
+    Option("interop", None, Later("str | None", None), "A name other languages share."),
+    Option(
+        "enable_circuit_breaker",
+        None,
+        Flag(),
+        "Whether the store has a breaker.",
+        follows="enable_circuit_breaker",
+        preset_only=True,
+    ),
+    Option(
+        "connection_retries",
+        None,
+        Whole(0, 1000),
+        "How often a store operation is tried again.",
+        follows="connection_retries",
+        preset_only=True,
+    ),
+    Option(
+        "references",
+        False,
+        Flag(),
+        "Memory keeps the objects themselves.",
+        preset_only=True,
+    ),
+    Option("debug", False, Flag(), "Log at DEBUG.", preset_only=True),
+)
