@@ -2,8 +2,8 @@
 """P4: a hit in memory that returns a container, which each caller gets for itself.
 
 Beside what else gives a fresh container: copy.deepcopy of the value, and decoding its
-MessagePack bytes with the fastest decoders. lru_cache is no rival here: it hands out the
-same object to everyone.
+MessagePack bytes with the fastest decoders. lru_cache is no rival here: it hands out
+the same object to everyone.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 """How the benchmarks measure, and the rows of their table.
 
 The contestants of a race run in one process, one after another, in rounds whose order
-is shuffled, so that a slow minute of the machine is everybody's. A ratio is given twice:
-of the best rounds, and as the median of the ratios within each round. A target is
-reached when both reach it.
+is shuffled, so that a slow minute of the machine is everybody's. A ratio is given
+twice: of the best rounds, and as the median of the ratios within each round. A target
+is reached when both reach it.
 
 The garbage collector is off while the clock runs. Where a hit takes nanoseconds, the
 time of an empty loop, a contestant of the same race, is subtracted.
@@ -31,8 +31,9 @@ __all__ = [
     "loop",
     "print_table",
     "race",
+    "rounds_of",
     "skipped",
-    "timed_loop",
+    "verdict",
     "within",
 ]
 
@@ -93,12 +94,8 @@ def loop(statement: str, **names: Any) -> Timed:
     return space["timed"]
 
 
-def timed_loop(statement: str, seconds: float, **names: Any) -> Callable[[], float]:
-    """One round of `statement`: as many as fit into `seconds`; returns the time of one."""
-    return rounds_of(loop(statement, **names), seconds)
-
-
 def rounds_of(timed: Timed, seconds: float, at_least: int = 1) -> Callable[[], float]:
+    """A round of about `seconds`, `at_least` so often; returns the time of one."""
     count = at_least
     while (took := timed(count)) < seconds / 4 and count < 1 << 30:
         count *= 2 if took > seconds / 64 else 8
@@ -109,7 +106,7 @@ def rounds_of(timed: Timed, seconds: float, at_least: int = 1) -> Callable[[], f
 def race(
     contestants: dict[str, Callable[[], float]], rounds: int, seed: int = 1
 ) -> dict[str, Times]:
-    """Run everyone once a round, in shuffled order, after a round that does not count."""
+    """Run everyone once a round, in shuffled order; the first round does not count."""
     order = list(contestants)
     shuffle = random.Random(seed).shuffle
     times: dict[str, list[float]] = {name: [] for name in order}

@@ -23,8 +23,9 @@ answers = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 import values  # noqa: E402
-from cachekit import cache  # noqa: E402
 from cachekit.backends.redis import RedisBackend  # noqa: E402
+
+from cachekit import cache  # noqa: E402
 
 VALUE = values.one_kilobyte()
 

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -42,8 +43,15 @@ def running() -> Iterator[Server]:
             port = probe.getsockname()[1]
         words = ["--bind", "127.0.0.1", "--port", str(port), "--dir", folder]
         words += ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
+        # When this process is killed, so is the server.
+        death = shutil.which("setpriv") if sys.platform == "linux" else None
+        prefix = [death, "--pdeathsig", "KILL"] if death else []
         process = subprocess.Popen(
-            [program, *words], cwd=folder, stdout=subprocess.DEVNULL
+            [*prefix, program, *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         server = Server(port, process)
         try:

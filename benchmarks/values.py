@@ -6,10 +6,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
-_WORDS = (
-    "amber basin cedar delta ember fjord grove heath inlet jetty knoll ledge "
-    "marsh north oasis plain quarry ridge shore tundra upland valley willow"
-).split()
+_TEXT = """
+amber basin cedar delta ember fjord grove heath inlet jetty knoll ledge marsh north
+oasis plain quarry ridge shore tundra upland valley willow
+"""
+_WORDS = _TEXT.split()
 
 
 def ten_keys() -> dict[str, Any]:

@@ -35,6 +35,14 @@ from cachekit._errors import (
 from cachekit._types import NEVER, CacheInfo, Entry, Invalidation, Strategy
 from cachekit._version import __version__
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cachekit import aio as aio
+    from cachekit import backends as backends
+    from cachekit import core as core
+    from cachekit import health as health
+    from cachekit import serializers as serializers
+
 __all__ = [
     "NEVER",
     "BackendAuthenticationError",
@@ -68,10 +76,12 @@ __all__ = [
 cache = Cache()
 
 
-def __getattr__(name: str) -> object:
-    """``cachekit.aio`` and its like, imported when they are first used."""
-    if name in ("aio", "backends", "core", "health", "serializers"):
-        from importlib import import_module
+if not TYPE_CHECKING:
 
-        return import_module(f"cachekit.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        """``cachekit.aio`` and its like, imported when they are first used."""
+        if name in ("aio", "backends", "core", "health", "serializers"):
+            from importlib import import_module
+
+            return import_module(f"cachekit.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,7 +50,7 @@ async def completed(value: T) -> T:
 
 async def drive(call: Call) -> Any:
     """Carry a call to its end; returns or raises what it came to."""
-    action = call.action
+    action = call.start()
     while action < FINAL:
         if action == READ:
             if call.leads:
@@ -104,6 +104,7 @@ async def _run(call: Call) -> int:
 async def _work(call: Call) -> None:
     """From here to the end of the call, in a task of its own."""
     if call.leads:
+        call.flight.loop = get_running_loop()
         current_flight.set(call.flight)
     action = call.action
     while action < FINAL:
@@ -118,7 +119,9 @@ async def _lead(call: Call) -> None:
     loop = get_running_loop()
     flight = call.flight
     flight.loop = loop
-    flight.task = task = loop.create_task(_work(call))
+    task = loop.create_task(_work(call))
+    if not flight.settled:  # by a task that began at once
+        flight.task = task
     await _wait(flight, None)
     if not task.done():
         # Settled: what is left of the task is its last step. A second wait would let a
@@ -142,10 +145,15 @@ async def _wait(flight: Flight, timeout: float | None) -> bool:
     """Wait until the flight settles. False when the time came first."""
     loop = get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
+    former: Future[None] | None = None
     while True:
         future: Future[None] = loop.create_future()
         if not flight.add_waiter(loop, future):
             return True
+        if former is not None:
+            # Not before: at no moment it may look as if nobody waited.
+            flight.remove_waiter(former)
+        former = future
         timer = _timer(loop, flight, future, deadline)
         try:
             await future
@@ -157,10 +165,10 @@ async def _wait(flight: Flight, timeout: float | None) -> bool:
                 timer.cancel()
         if flight.settled:
             return True
-        flight.remove_waiter(future)
         if flight.loop is not None and flight.loop.is_closed():
             flight.abandon()
         elif deadline is not None and loop.time() >= deadline:
+            _leave(flight, future)
             return False
 
 
@@ -182,7 +190,7 @@ def _timer(
 
 
 def _leave(flight: Flight, future: Future[None]) -> None:
-    """A cancelled waiter goes; the last one to go cancels the run."""
+    """A waiter goes before the end; the last one to go cancels the run."""
     left = flight.remove_waiter(future)
     task = flight.task
     if left or task is None:

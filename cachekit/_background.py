@@ -60,8 +60,12 @@ class Workers:
                 thread = threading.Thread(
                     target=self._work, name="cachekit-refresh", daemon=True
                 )
+                try:
+                    thread.start()
+                except BaseException:  # no more threads, or exit has begun
+                    self._jobs.pop()
+                    raise
                 self._threads.add(thread)
-                thread.start()
 
     def _next(self) -> tuple[Context, Callable[[], Any]] | None:
         """The next job; None ends the thread."""
@@ -83,7 +87,7 @@ class Workers:
             context, run = job
             try:
                 context.run(run)
-            except Exception:
+            except BaseException:
                 threading.excepthook(
                     threading.ExceptHookArgs(
                         (*_exc_info(), threading.current_thread())

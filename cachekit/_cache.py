@@ -249,7 +249,8 @@ class Cache:
     def disabled(self) -> _Disabled:
         """``with cache.disabled():`` calls go straight to the functions.
 
-        Holds for this thread or task and what it starts.
+        Holds for this thread or task, and the tasks that it starts. Meanwhile nothing
+        is stored or found; invalidations are delivered all the same.
         """
         return _Disabled(self)
 

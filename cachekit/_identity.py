@@ -166,6 +166,8 @@ def _unnamed(function: Any) -> str | None:
     """Why the name of a function does not say which one it is."""
     if getattr(function, "__qualname__", "").endswith("<lambda>"):
         return "it is a lambda"
+    if getattr(function, "__module__", None) is None and _globals_of(function):
+        return "its module has no name"
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, type(_core)):
         return f"it is bound to an object of type {type(owner).__qualname__}"
@@ -352,7 +354,7 @@ def _path(outer: CodeType, inner: CodeType) -> list[CodeType]:
 
 
 def _sharing(code: CodeType, name: str) -> Iterator[CodeType]:
-    """A code that has the variable ``name``, and those in it that have it from there."""
+    """A code that has the variable ``name``, and those in it that have it from it."""
     yield code
     for inner in code.co_consts:
         if isinstance(inner, type(code)) and name in inner.co_freevars:
@@ -360,7 +362,7 @@ def _sharing(code: CodeType, name: str) -> Iterator[CodeType]:
 
 
 def _fills(function: Any, name: str) -> bool:
-    """Does it add to the container ``name``: ``calls.append(x)``, ``counts[x] += 1``?"""
+    """Does it add to the container ``name``: ``calls.append(x)``, ``n[x] += 1``?"""
     for code in _sharing(function.__code__, name):
         steps = _instructions(code)
         for loaded, first, second in zip(steps, steps[1:], steps[2:], strict=False):

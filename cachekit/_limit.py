@@ -5,10 +5,10 @@ One `Limit` per store and process counts for threads and tasks alike. Whoever fi
 place waits in line, within the deadline of the operation, and then skips the store.
 
 The line is a queue of waiters, the free places are another. `_match` brings the two
-together; whoever adds to either calls it. Nothing here ever blocks on a lock (a try that
-fails means that somebody else is matching, and looks again before they stop), because a
-place may be given back from anywhere: by a signal handler's exception, or by a
-forgotten coroutine that the garbage collector closes in the middle of `_match` itself.
+together; whoever adds to either calls it. It never blocks on a lock (a try that fails
+means that somebody else is matching, who looks again before stopping), because a place
+may be given back from anywhere: by a signal handler's exception, or by a forgotten
+coroutine that the garbage collector closes in the middle of `_match` itself.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ class Names:
         missing = object()
         wanted = list(dict.fromkeys(keys))
         values = await _at_once([self.aget(key, missing) for key in wanted])
-        found = zip(wanted, values)
+        found = zip(wanted, values, strict=True)
         return {key: value for key, value in found if value is not missing}
 
     async def aput_many(
@@ -224,7 +224,11 @@ class Names:
         if lifetime is not None:
             call.ttl = lifetime
         action = call.take_value(value)
-        if action >= _core.FINAL and self._store is not None and call.payload is not None:
+        if (
+            action >= _core.FINAL
+            and self._store is not None
+            and call.payload is not None
+        ):
             if not self._hides_failures:
                 raise BackendUnavailable(
                     "the shared store is skipped: its breaker is open"

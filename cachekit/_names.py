@@ -62,6 +62,8 @@ def function_name(func: Callable[..., Any], name: str | None = None) -> str:
         return name
     qualname = getattr(func, "__qualname__", None)
     module = getattr(func, "__module__", None)
+    if module is None and hasattr(func, "__globals__"):
+        module = "__main__"  # made by exec() in a namespace without a name
     if not isinstance(qualname, str) or not isinstance(module, str):
         raise ConfigurationError(
             f"an object of type {type(func).__qualname__} has no qualified name of its "

@@ -118,7 +118,13 @@ class Operations(_Common):
         plan = fn._plan
         if plan.store is None:
             return Invalidation.DELIVERED
-        return plan.store.invalidate([fn._store_key(key)], plan.prefix)
+        try:
+            result: Invalidation
+            result = plan.store.invalidate([fn._store_key(key)], plan.prefix)
+            return result
+        finally:
+            # Others may have read the entry before it was gone.
+            cls._forget(fn, key)
 
     @staticmethod
     def refresh(fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:
@@ -193,7 +199,12 @@ class AsyncOperations(_Common):
         plan = fn._plan
         if plan.store is None:
             return Invalidation.DELIVERED
-        return await plan.store.ainvalidate([fn._store_key(key)], plan.prefix)
+        try:
+            result: Invalidation
+            result = await plan.store.ainvalidate([fn._store_key(key)], plan.prefix)
+            return result
+        finally:
+            cls._forget(fn, key)
 
     @staticmethod
     async def refresh(fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:

@@ -145,7 +145,9 @@ class _Common:
         self._whole = getattr(transport, "delete_prefix", None) is not None
 
     def _due(self) -> bool:
-        return bool(self._pending.flag.value) and monotonic() >= self._pending.asks_again
+        return (
+            bool(self._pending.flag.value) and monotonic() >= self._pending.asks_again
+        )
 
     def _covered(self, key: str) -> bool:
         return bool(self._pending.flag.value) and self._pending.covers(key)

@@ -192,8 +192,9 @@ class Plan:
         way_out = "" if self.store else "; @cache.local keeps any object in memory"
         self._warn(
             "unencodable",
-            "a result of %s cannot be encoded and was not cached: %s%s",
+            "a result of %s cannot be encoded and was not cached: %s%s%s",
             getattr(failure, "message", None) or type(failure).__name__,
+            f" (at {where})" if where else "",
             way_out,
             type=kind,
             path=where,

@@ -143,23 +143,55 @@ def _datetime(obj: Any) -> Reduced:
 def _with_zone(parts: tuple[object, ...], moment: Any) -> Reduced:
     """The offset as microseconds, then what tells one zone from another."""
     zone = moment.tzinfo
+    kind = type(zone)
     offset = moment.utcoffset()
     if offset is not None:
         seconds = offset.days * 86400 + offset.seconds
         offset = seconds * 1_000_000 + offset.microseconds
-    kind: Any = type(zone)
-    if _gives(kind, "__cache_key__"):
-        return (*parts, offset, zone)
+    which = (_zones.get(kind) or _zone_reader(kind))(zone)
+    if which is None:
+        return f"the time zone of type {_full_name(kind)} does not say which one it is"
+    return (*parts, offset, *which)
+
+
+#: How zones of a type say which one they are.
+_zones: dict[type, Callable[[Any], tuple[object, ...] | None]] = {}
+
+
+def _zone_reader(kind: Any) -> Callable[[Any], tuple[object, ...] | None]:
     name = _full_name(kind)
-    if name == "datetime.timezone":
-        return (*parts, offset, name, zone.tzname(None))
-    key = getattr(zone, "key", None) if name == "zoneinfo.ZoneInfo" else None
-    if isinstance(key, str):
-        return (*parts, offset, name, key)
-    text = repr(zone) if kind.__repr__ is not object.__repr__ else " at 0x"
-    if name == "zoneinfo.ZoneInfo" or " at 0x" in text:
-        return f"the time zone of type {name} does not say which one it is"
-    return (*parts, offset, name, text)
+    if _gives(kind, "__cache_key__"):
+        reader = _zone_itself
+    elif name == "datetime.timezone":
+        reader = _zone_name
+    elif name == "zoneinfo.ZoneInfo":
+        reader = _zone_key
+    else:
+        reader = _zone_text
+    if len(_zones) < _MAX_REDUCERS:
+        _zones[kind] = reader
+    return reader
+
+
+def _zone_itself(zone: Any) -> tuple[object, ...] | None:
+    return (zone,)
+
+
+def _zone_name(zone: Any) -> tuple[object, ...] | None:
+    return ("timezone", zone.tzname(None))
+
+
+def _zone_key(zone: Any) -> tuple[object, ...] | None:
+    return None if zone.key is None else ("ZoneInfo", zone.key)
+
+
+def _zone_text(zone: Any) -> tuple[object, ...] | None:
+    """Other libraries' zones: by class and repr, where that is no address."""
+    kind: Any = type(zone)
+    if kind.__repr__ is object.__repr__:
+        return None
+    text = repr(zone)
+    return None if " at 0x" in text else (_full_name(kind), text)
 
 
 def _timedelta(obj: Any) -> Reduced:
@@ -172,15 +204,29 @@ def _uuid(obj: Any) -> Reduced:
 
 def _decimal(obj: Any) -> Reduced:
     sign, digits, exponent = obj.as_tuple()
-    return ("decimal", sign, "".join(map(str, digits)), exponent)
+    return ("decimal", sign, bytes(digits), exponent)
 
 
 def _path(obj: Any) -> Reduced:
     return ("path", type(obj).__name__, str(obj))
 
 
+#: Classes that were found under their names: class methods ask for them at each call.
+_classes: dict[int, tuple[type, Reduced]] = {}
+
+
 def _class(obj: type) -> Reduced:
-    return _importable(obj, "class") or ("class", function_name(obj))
+    known = _classes.get(id(obj))
+    if known is not None:
+        return known[1]
+    problem = _importable(obj, "class")
+    if problem is not None:
+        return problem
+    if len(_classes) >= _MAX_REDUCERS:
+        _classes.clear()
+    reduced = ("class", function_name(obj))
+    _classes[id(obj)] = (obj, reduced)  # kept alive: its id is not given again
+    return reduced
 
 
 def _function(obj: Any) -> Reduced:

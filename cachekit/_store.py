@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from cachekit import _core
 from cachekit._errors import BackendUnavailable
 from cachekit._logging import default_log
@@ -40,6 +42,7 @@ class SharedStore:
         self.pending = Pending()
         self.last_error: str | None = None
         self._successes = 0  # of the guard, when it failed last
+        self._told = 0.0  # monotonic seconds: when its state was last said to be bad
         self.guard = _core.Guard(
             threshold=config.circuit_breaker_failure_threshold,
             timeout=config.circuit_breaker_timeout,
@@ -177,10 +180,12 @@ class SharedStore:
         message = "the shared store %s fails (%s); functions are called instead"
         words = (message, self.address, kind)
         topic = ("store", self.address)
-        began = log.changed(topic, "failing", "warning", *words, **fields, kind=kind)
         successes = self.guard.state()["successes"]
-        if not began and successes != self._successes:
-            # It had worked in between, too briefly for the breaker to notice.
+        if log.changed(topic, "failing", "warning", *words, **fields, kind=kind):
+            self._told = monotonic()
+        elif successes != self._successes and monotonic() - self._told >= log.interval:
+            # It had worked in between, too briefly for the breaker to notice; or it
+            # answers, and takes no writes.
             log.limited(topic, "warning", *words, **fields, kind=kind)
         self._successes = successes
 
@@ -245,7 +250,7 @@ class SharedStore:
 
 
 def _probe_of(backend: Any) -> dict[str, Any]:
-    """Where the guard may look for the store by itself; a user's object says nothing."""
+    """Where the guard may look for the store by itself; a user's own says nothing."""
     probe = getattr(getattr(backend, "settings", None), "probe", None)
     return probe if isinstance(probe, dict) else {}
 

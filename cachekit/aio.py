@@ -44,7 +44,9 @@ class Cache:
     ``cache.blocking`` is the same cache, entries and all, with blocking methods.
     """
 
-    def __init__(self, config: CacheConfig | None = None, *, backend: Any = UNSET) -> None:
+    def __init__(
+        self, config: CacheConfig | None = None, *, backend: Any = UNSET
+    ) -> None:
         self.blocking = _Blocking(config, backend=backend)
 
     # -- the decorator ----------------------------------------------------------------
@@ -83,7 +85,7 @@ class Cache:
         return self.blocking.config
 
     def disabled(self) -> AbstractContextManager[None]:
-        """As `cachekit.Cache.disabled`: a plain ``with``, there is nothing to wait for."""
+        """As `cachekit.Cache.disabled`: a plain ``with``, nothing is waited for."""
         return self.blocking.disabled()
 
     # -- named entries ----------------------------------------------------------------

@@ -115,6 +115,17 @@ class MyArgs(dict):
         return sorted(self.items())
 
 
+class Zone(dt.tzinfo):
+    def __init__(self, name):
+        self.name = name
+
+    def utcoffset(self, when):
+        return dt.timedelta(hours=1)
+
+    def __repr__(self):
+        return f"Zone({self.name!r})"
+
+
 class Method:
     @classmethod
     def make(cls):
@@ -213,6 +224,8 @@ APART = [
     dt.datetime(2024, 1, 2, 1, tzinfo=timezone(dt.timedelta(hours=1))),
     dt.datetime(2024, 1, 2, tzinfo=PARIS),
     dt.datetime(2024, 1, 2, tzinfo=ROME),
+    dt.datetime(2024, 1, 2, tzinfo=Zone("a")),
+    dt.datetime(2024, 1, 2, tzinfo=Zone("b")),
     dt.timedelta(1),
     dt.timedelta(seconds=1),
     dt.timedelta(microseconds=1),
@@ -783,6 +796,42 @@ def test_misfit_goes_before_an_argument_without_bytes():
 
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'b'"):
         f(object())
+
+
+# ---- binding -------------------------------------------------------------------------
+
+SHAPES = [
+    lambda: (),
+    lambda a: (a,),
+    lambda a, b=1: (a, b),
+    lambda a, /, b=1, *, c=2: (a, b, c),
+    lambda a=0, *rest: (a, rest),
+    lambda a, *rest, c=2, **more: (a, rest, c, more),
+    lambda *, a, b=1: (a, b),
+    lambda a, /, **more: (a, more),
+    lambda *rest, **more: (rest, more),
+]
+arguments = st.tuples(
+    st.lists(st.integers(0, 2), max_size=3),
+    st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2), max_size=3),
+)
+
+
+@given(st.sampled_from(SHAPES), arguments, arguments)
+def test_calls_are_one_exactly_when_the_function_receives_the_same(shape, one, other):
+    cached = Cache(backend=None)(shape)
+    received, keys = [], []
+    for args, kwargs in (one, other):
+        try:
+            received.append(shape(*args, **kwargs))
+        except TypeError as error:
+            received.append(str(error))
+        try:
+            keys.append(cached._key(*args, **kwargs))
+        except TypeError as error:
+            keys.append(str(error))
+            assert keys[-1] == received[-1]
+    assert (keys[0] == keys[1]) == (received[0] == received[1])
 
 
 # ---- calls ---------------------------------------------------------------------------

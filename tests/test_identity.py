@@ -199,7 +199,7 @@ class Sum:
 def test_method_named_like_one_that_fills_is_no_reason_to_leave_a_value_out(identities):
     def outer(total, table):
         def inner(x, y=None):
-            return total.add(x), table, [y := x]
+            return total.add(x), table, [y := x], y
 
         return inner
 

@@ -819,6 +819,67 @@ def test_many_threads_share_the_pool(redis_server: RedisServer) -> None:
     client.close()
 
 
+def read_all(client: RedisClient, threads: int, times: int) -> list[Any]:
+    """What `threads` threads get that read a key of their own `times` times."""
+    start = threading.Barrier(threads)
+
+    def work(i: int) -> list[Any]:
+        start.wait()
+        got: list[Any] = []
+        for _ in range(times):
+            try:
+                got.append(client.read(f"key{i}", MAX))
+            except cachekit.BackendError as error:
+                got.append(error)
+        return got
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, range(threads)))
+
+
+def test_requests_of_many_threads_travel_together(proxy: Proxy) -> None:
+    client = client_of(proxy.port, pool_size=1)
+    for i in range(8):
+        client.write(f"key{i}", b"%d" % i, 0, MAX)
+    before = proxy.round_trips
+    proxy.delay(0.01)
+    got = read_all(client, 8, 5)
+    assert got == [[(b"%d" % i, -1)] * 5 for i in range(8)]
+    assert proxy.round_trips - before <= 20  # instead of 40
+    assert client.pool_stats()["shared"] >= 20
+    client.close()
+
+
+def test_big_values_do_not_hold_up_small_ones(redis_server: RedisServer) -> None:
+    client = client_of(redis_server.port)
+    values = [os.urandom(200_000 if i % 2 else 20) for i in range(8)]
+    for i, value in enumerate(values):
+        client.write(f"key{i}", value, 0, MAX)
+    assert read_all(client, 8, 20) == [[(value, -1)] * 20 for value in values]
+    client.close()
+
+
+def test_a_server_that_is_killed_under_load(own_redis: RedisServer) -> None:
+    client = client_of(own_redis.port, pool_timeout=0.1)
+    timer = threading.Timer(0.05, own_redis.kill)
+    for i in range(8):
+        client.write(f"key{i}", b"%d" % i, 0, MAX)
+    timer.start()
+    start = time.monotonic()
+    got = read_all(client, 8, 1000)
+    assert time.monotonic() - start < 10
+    timer.join()
+    for i, answers in enumerate(got):
+        last = [x for x in answers if isinstance(x, cachekit.BackendError)]
+        assert last and all(x.kind in ("reset", "refused") for x in last)
+        assert all(x == (b"%d" % i, -1) for x in answers[: -len(last)])
+    own_redis.start()
+    assert read_all(client, 8, 2) == [[None, None]] * 8
+    stats = client.pool_stats()
+    assert stats["size"] == stats["idle"]
+    client.close()
+
+
 def test_other_threads_run_while_one_waits(own_redis: RedisServer) -> None:
     client = client_of(own_redis.port)
     client.ping(MAX)
@@ -854,6 +915,19 @@ def test_ctrl_c_ends_a_read_at_once(own_redis: RedisServer) -> None:
     assert client.pool_stats()["size"] == 0  # the reply may still come
     own_redis.cont()
     client.ping(MAX)
+
+
+def test_ctrl_c_ends_a_read_among_many(own_redis: RedisServer) -> None:
+    client = client_of(own_redis.port, pool_size=2, pool_timeout=20)
+    client.ping(MAX)
+    own_redis.stop()
+    with ThreadPoolExecutor(8) as pool:
+        others = [pool.submit(client.read, "key", 20) for _ in range(8)]
+        with pytest.raises(KeyboardInterrupt), interrupted_after(0.1):
+            client.read("key", 20)
+        own_redis.cont()
+        assert [other.result() for other in others] == [None] * 8
+    client.close()
 
 
 def test_ctrl_c_ends_a_wait_for_the_pool(redis_server: RedisServer) -> None:

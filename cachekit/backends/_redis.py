@@ -32,25 +32,35 @@ class RedisBackend:
     '127.0.0.1:6379'
     """
 
-    def __init__(self, url: str | None = None, config: CacheConfig | None = None) -> None:
+    def __init__(
+        self, url: str | None = None, config: CacheConfig | None = None
+    ) -> None:
         from cachekit._config import CacheConfig
         from cachekit.backends._url import operation_timeout, redis_settings
 
         config = CacheConfig().over_environment() if config is None else config
         self.settings = redis_settings(config, url)
         self.timeout = operation_timeout(config, url)
-        self._client = RedisClient(
-            self.settings,
-            pool_size=config.connection_pool_size,
-            pool_timeout=config.pool_timeout,
-        )
-        self.read = self._client.read
-        self.write = self._client.write
-        self.delete = self._client.delete
-        self.ping = self._client.ping
-        self.close = self._client.close
+        self._pool = (config.connection_pool_size, config.pool_timeout)
         self._sweeps: dict[str, Sweep] = {}  # out of time, to go on
         self._async: AsyncRedisTransport | None = None
+        self._open()
+
+    def _open(self) -> None:
+        """A new client; its methods are ours, so that nothing stands in between."""
+        size, patience = self._pool
+        self._client = client = RedisClient(
+            self.settings, pool_size=size, pool_timeout=patience
+        )
+        self.read, self.write, self.delete = client.read, client.write, client.delete
+        self.ping = client.ping
+
+    def close(self) -> None:
+        """Close the blocking connections, those in use as soon as they are free. A
+        later operation connects anew."""
+        client = self._client
+        self._open()
+        client.close()
 
     @property
     def address(self) -> str:
@@ -88,4 +98,3 @@ class RedisBackend:
 
     def __repr__(self) -> str:
         return f"<RedisBackend {self.address}>"
-

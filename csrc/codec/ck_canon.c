@@ -84,7 +84,9 @@ ck_canon_sort(struct ck_buf *out, struct ck_canon_item *items, size_t count)
     if (out->status != CK_OK || in_order(out->data, items, count))
         return;
     size_t first = items[0].start, total = out->len - first;
-    struct sortable *order = ck_malloc(count * sizeof *order + total);
+    struct sortable space[64], *order = space; /* arguments are small: no allocation */
+    if (count * sizeof *order + total > sizeof space)
+        order = ck_malloc(count * sizeof *order + total);
     if (order == NULL) {
         out->status = CK_ERR_NOMEM;
         return;
@@ -99,5 +101,6 @@ ck_canon_sort(struct ck_buf *out, struct ck_canon_item *items, size_t count)
         memcpy(at, order[i].bytes, order[i].len);
         at += order[i].len;
     }
-    ck_free(order);
+    if (order != space)
+        ck_free(order);
 }

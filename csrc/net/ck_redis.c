@@ -138,8 +138,7 @@ fail_stream(struct ck_redis_failure *failure, enum ck_status status, bool in_rep
         break;
     case CK_ERR_TIMEOUT: fault = CK_REDIS_TIMEOUT; break;
     case CK_ERR_REFUSED: fault = CK_REDIS_REFUSED; break;
-    case CK_ERR_PROTOCOL:
-    case CK_ERR_LIMIT: fault = CK_REDIS_PROTOCOL; break;
+    case CK_ERR_PROTOCOL: fault = CK_REDIS_TLS; break; /* plain streams have none */
     case CK_ERR_NOMEM: fault = CK_REDIS_NOMEM; break;
     case CK_AGAIN: fault = CK_REDIS_INTERRUPTED; break;
     default: fault = CK_REDIS_IO; break;
@@ -223,8 +222,9 @@ read_reply(struct ck_redis *redis, struct ck_resp_reply **reply, bool *in_reply,
         if (status == CK_OK)
             return CK_OK;
         if (status != CK_AGAIN) {
-            failure->error = redis->reader.error;
-            return fail_stream(failure, status, true);
+            enum ck_redis_fault fault =
+                status == CK_ERR_NOMEM ? CK_REDIS_NOMEM : CK_REDIS_PROTOCOL;
+            return fail(failure, fault, status, redis->reader.error.text);
         }
         status = receive(redis, wait, &failure->error);
         if (status != CK_OK)
@@ -393,8 +393,6 @@ open_stream(struct ck_redis *redis, const struct ck_redis_target *target,
             ck_tls_start(&redis->stream, target->tls, target->server_name, wait, error);
         if (status != CK_OK) {
             fail_stream(failure, status, false);
-            if (failure->fault == CK_REDIS_PROTOCOL)
-                failure->fault = CK_REDIS_TLS;
             ck_stream_close(&redis->stream);
         }
     }

@@ -22,7 +22,7 @@ enum ck_redis_fault {
     CK_REDIS_TIMEOUT,         /* no full reply in time */
     CK_REDIS_RESET,           /* closed or reset before the first byte of a reply */
     CK_REDIS_RESET_IN_REPLY,  /* the same within the replies */
-    CK_REDIS_TLS,             /* the handshake or the verification failed */
+    CK_REDIS_TLS,             /* the handshake, the verification or a record failed */
     CK_REDIS_PROTOCOL,        /* bytes that are no reply, or a reply over the limits */
     CK_REDIS_AUTH,            /* the server refused the user or the password */
     CK_REDIS_REPLY,           /* the server answered with an error: see `kind` */

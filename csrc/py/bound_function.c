@@ -98,9 +98,19 @@ bound_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
+/* What every type has, but of which the function's is meant. */
+static bool
+is_the_functions(PyObject *name)
+{
+    return PyUnicode_CompareWithASCIIString(name, "__doc__") == 0 ||
+           PyUnicode_CompareWithASCIIString(name, "__module__") == 0;
+}
+
 static PyObject *
 bound_getattro(PyObject *op, PyObject *name)
 {
+    if (is_the_functions(name))
+        return PyObject_GetAttr((PyObject *)((struct bound *)op)->function, name);
     PyObject *own = PyObject_GenericGetAttr(op, name);
     if (own != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
         return own;
@@ -168,6 +178,23 @@ bound_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
+/* The function's without the parameter that is bound; `inspect` asks for it. */
+static PyObject *
+bound_signature(PyObject *op, void *Py_UNUSED(closure))
+{
+    struct bound *self = (struct bound *)op;
+    PyObject *function = (PyObject *)self->function;
+    PyObject *inspect = PyImport_ImportModule("inspect");
+    PyObject *method = inspect == NULL        ? NULL
+                       : self->object == NULL ? Py_NewRef(function)
+                                              : PyMethod_New(function, self->object);
+    PyObject *signature =
+        method == NULL ? NULL : PyObject_CallMethod(inspect, "signature", "O", method);
+    Py_XDECREF(method);
+    Py_XDECREF(inspect);
+    return signature;
+}
+
 #define DELEGATED(name)                                                                \
     static PyObject *bound_##name(PyObject *op, PyObject *args, PyObject *kwargs)      \
     {                                                                                  \
@@ -228,6 +255,11 @@ static PyMemberDef bound_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyGetSetDef bound_getset[] = {
+    {"__signature__", bound_signature, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot bound_slots[] = {
     {Py_tp_doc, (void *)"A cached function bound to an object or to a strategy."},
     {Py_tp_dealloc, bound_dealloc},
@@ -240,6 +272,7 @@ static PyType_Slot bound_slots[] = {
     {Py_tp_repr, bound_repr},
     {Py_tp_methods, bound_methods},
     {Py_tp_members, bound_members},
+    {Py_tp_getset, bound_getset},
     {0, NULL},
 };
 

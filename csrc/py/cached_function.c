@@ -145,6 +145,7 @@ look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
             return not_bound(self, bound);
     }
     if (CK_UNLIKELY(self->memory == NULL)) {
+        lookup->entry = NULL;
         lookup->hash = XXH3_64bits_withSeed(lookup->key.data, lookup->key.len,
                                             self->owner->salt);
         return FOUND_NOT;
@@ -610,6 +611,7 @@ function_dealloc(PyObject *op)
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(op);
     function_tp_clear(op);
+    ckpy_call_forget_list(self);
     ck_pause_fini(&self->pause);
     type->tp_free(op);
     Py_DECREF(type);

@@ -55,6 +55,8 @@ struct ckpy_policy {
     PyObject *serializer;  /* owned, or NULL for the default */
 };
 
+struct ckpy_call;
+
 struct ckpy_function {
     PyObject_HEAD
     vectorcallfunc vectorcall;
@@ -86,6 +88,8 @@ struct ckpy_function {
     PyObject *flights;    /* dict of open flights, or NULL */
     uint64_t flights_generation;
     PyObject *refreshing; /* set of keys under background refresh, or NULL */
+    uint64_t refreshing_generation;
+    struct ckpy_call *calls; /* borrowed: the open ones that may fill our entries */
     struct ck_pause pause;
 };
 

@@ -101,27 +101,134 @@ drop_flight(struct ckpy_call *call)
     Py_CLEAR(call->flight);
 }
 
+static const uint8_t *
+key_of(const struct ckpy_call *call, size_t *len)
+{
+    *len = (size_t)PyBytes_GET_SIZE(call->key);
+    return (const uint8_t *)PyBytes_AS_STRING(call->key);
+}
+
+static struct ck_entry *
+entry_in_memory(struct ckpy_call *call)
+{
+    struct ckpy_function *function = call->function;
+    size_t len;
+    const uint8_t *key = key_of(call, &len);
+    return function->memory == NULL
+               ? NULL
+               : ck_store_find(function->memory->store, function->owner, call->hash, key,
+                               len);
+}
+
+static bool
+is_fresh(const struct ck_entry *entry)
+{
+    return entry != NULL && ck_clock_now() < entry->fresh_until;
+}
+
+static void
+find(struct ckpy_call *call, struct ck_entry *entry)
+{
+    ckpy_value_clear(&call->found);
+    call->found.held = Py_NewRef((PyObject *)entry->value);
+    call->found.kind = entry->kind;
+    if (!call->silent)
+        call->function->stats.l1_hits++;
+}
+
 /* Another call may have filled memory since we looked: then there is nothing to do. */
 static bool
 found_meanwhile(struct ckpy_call *call)
 {
     struct ckpy_function *function = call->function;
-    const uint8_t *key = (const uint8_t *)PyBytes_AS_STRING(call->key);
-    if (call->machine.options.mode != CK_MODE_REFRESH || function->memory == NULL ||
+    if (call->mode != CK_MODE_REFRESH || function->memory == NULL ||
         ckpy_flight_is_open(function, call->key))
         return false;
-    struct ck_entry *entry =
-        ck_store_find(function->memory->store, function->owner, call->hash, key,
-                      (size_t)PyBytes_GET_SIZE(call->key));
-    if (entry == NULL || ck_clock_now() >= entry->fresh_until)
+    struct ck_entry *entry = entry_in_memory(call);
+    if (!is_fresh(entry))
         return false;
-    ckpy_value_clear(&call->found);
-    call->found.held = Py_NewRef((PyObject *)entry->value);
-    call->found.kind = entry->kind;
-    if (!call->silent)
-        function->stats.l1_hits++;
+    find(call, entry);
     return true;
 }
+
+/* ---- open calls, and what makes their values old (4.6) -------------------------- */
+
+/* Functions that share entries share the list. */
+static struct ckpy_call **
+open_calls(struct ckpy_function *function)
+{
+    return function->names_of != NULL ? &function->names_of->calls : &function->calls;
+}
+
+static void
+list(struct ckpy_call *call)
+{
+    struct ckpy_call **head = open_calls(call->function);
+    call->next = *head;
+    if (call->next != NULL)
+        call->next->link = &call->next;
+    call->link = head;
+    *head = call;
+}
+
+static void
+unlist(struct ckpy_call *call)
+{
+    if (call->link == NULL)
+        return;
+    *call->link = call->next;
+    if (call->next != NULL)
+        call->next->link = call->link;
+    call->link = NULL;
+}
+
+static void
+mark(struct ckpy_call *call)
+{
+    call->marked = true;
+    if (call->machine.leads && call->flight != NULL)
+        call->flight->marked = true;
+}
+
+void
+ckpy_call_forget_list(struct ckpy_function *function)
+{
+    for (struct ckpy_call *call = function->calls; call != NULL; call = call->next)
+        call->link = NULL;
+    function->calls = NULL;
+}
+
+void
+ckpy_call_mark(struct ckpy_function *function, const uint8_t *key, size_t key_len)
+{
+    for (struct ckpy_call *call = *open_calls(function); call != NULL; call = call->next) {
+        size_t len;
+        const uint8_t *name = key_of(call, &len);
+        if (key == NULL || (len == key_len && memcmp(name, key, len) == 0))
+            mark(call);
+    }
+}
+
+/* What this call stores, or asks to be gone, is newer than what all others began with. */
+static void
+mark_others(struct ckpy_call *call)
+{
+    struct ckpy_call *other = *open_calls(call->function);
+    for (; other != NULL; other = other->next) {
+        size_t len, own_len;
+        const uint8_t *name = key_of(other, &len), *own = key_of(call, &own_len);
+        if (other != call && len == own_len && memcmp(name, own, len) == 0)
+            mark(other);
+    }
+}
+
+static bool
+is_marked(const struct ckpy_call *call)
+{
+    return call->marked || (call->flight != NULL && call->flight->marked);
+}
+
+/* ---- the actions ---------------------------------------------------------------- */
 
 static enum ck_event
 join(struct ckpy_call *call)
@@ -131,6 +238,8 @@ join(struct ckpy_call *call)
     if (found_meanwhile(call))
         return CK_EV_FOUND;
     int event = ckpy_flight_join(call->function, mode, call->key, &call->flight);
+    if (event == CK_EV_LEADS && mode == CK_MODE_RENEW)
+        mark_others(call);
     if (event >= 0 && call->flight != NULL && mode != CK_MODE_REVALIDATE &&
         ckpy_flight_waits(call->parent, call->flight) < 0)
         event = -1;
@@ -150,7 +259,12 @@ keep(struct ckpy_call *call)
 {
     struct ckpy_function *function = call->function;
     struct ckpy_value *value = call->machine.keep_read ? &call->found : &call->made;
-    if (function->memory == NULL || (call->flight != NULL && call->flight->marked))
+    if (is_marked(call))
+        return;
+    if (call->mode == CK_MODE_BYPASS || call->mode == CK_MODE_INVALIDATE ||
+        call->mode == CK_MODE_RENEW)
+        mark_others(call);
+    if (function->memory == NULL)
         return;
     if (ckpy_call_hold(call, value) != 0) {
         PyErr_Clear(); /* out of memory: not kept */
@@ -208,7 +322,7 @@ remove_here(struct ckpy_call *call)
     struct ckpy_function *function = call->function;
     const uint8_t *key = (const uint8_t *)PyBytes_AS_STRING(call->key);
     size_t len = (size_t)PyBytes_GET_SIZE(call->key);
-    ckpy_flight_mark(function, key, len);
+    mark_others(call);
     if (function->memory != NULL) {
         struct ck_entry *entry = ck_store_find_any(function->memory->store,
                                                    function->owner, call->hash, key, len);
@@ -244,9 +358,7 @@ wants_write(struct ckpy_call *call)
 static enum ck_event
 judge(struct ckpy_call *call)
 {
-    if (call->flight != NULL && call->machine.leads && call->flight->marked)
-        return CK_EV_NOT_CACHEABLE;
-    return ckpy_call_judge(call);
+    return is_marked(call) ? CK_EV_NOT_CACHEABLE : ckpy_call_judge(call);
 }
 
 /* The answer to an action that needs no waiting, or NONE when a driver has to act. */
@@ -326,6 +438,8 @@ void
 ckpy_call_take_success(struct ckpy_call *call)
 {
     leave_store(call, CK_VERDICT_SUCCESS);
+    if (call->action == CK_ACT_DELETE)
+        remove_here(call); /* others may have read the entry before it was gone */
     ckpy_call_answer(call, call->action == CK_ACT_WRITE ? CK_EV_WROTE : CK_EV_DELETED);
 }
 
@@ -431,7 +545,7 @@ own_arguments(struct ckpy_call *call, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static struct ckpy_call *
-allocate(struct ckpy_function *function, PyObject *key, uint64_t hash)
+allocate(struct ckpy_function *function, enum ck_mode mode, PyObject *key, uint64_t hash)
 {
     PyTypeObject *type = function->state->call_type;
     struct ckpy_call *call = (struct ckpy_call *)type->tp_alloc(type, 0);
@@ -443,15 +557,28 @@ allocate(struct ckpy_function *function, PyObject *key, uint64_t hash)
     call->hash = hash;
     call->budget = function->policy.store_budget;
     call->ttl = -1;
-    call->parent = (struct ckpy_flight *)Py_XNewRef(
-        (PyObject *)ckpy_flight_current(function->state));
+    call->mode = mode;
     return call;
 }
 
 void
-ckpy_call_begin(struct ckpy_call *call, enum ck_mode mode, enum ck_candidate candidate)
+ckpy_call_begin(struct ckpy_call *call)
 {
     const struct ckpy_policy *policy = &call->function->policy;
+    enum ck_mode mode = call->mode;
+    bool reads = mode == CK_MODE_FRESH || mode == CK_MODE_REFRESH;
+    if (call->begun)
+        return;
+    call->begun = true;
+    struct ck_entry *entry = reads ? entry_in_memory(call) : NULL;
+    if (is_fresh(entry)) { /* filled since the call was made */
+        find(call, entry);
+        call->action = CK_ACT_RETURN_CACHED;
+        return;
+    }
+    if (mode != CK_MODE_REVALIDATE) /* for which nobody waits */
+        call->parent = (struct ckpy_flight *)Py_XNewRef(
+            (PyObject *)ckpy_flight_current(call->state));
     struct ck_strategy_options options = {
         .mode = mode,
         .has_store = call->function->transport != NULL,
@@ -460,11 +587,13 @@ ckpy_call_begin(struct ckpy_call *call, enum ck_mode mode, enum ck_candidate can
         .serve_stale_on_error = policy->serve_stale_on_error,
         .run_paused = mode == CK_MODE_REFRESH && is_paused(call),
     };
-    /* What these store, or ask to be gone, is newer than what a flight began with. */
-    if (mode == CK_MODE_INVALIDATE || mode == CK_MODE_BYPASS)
-        ckpy_flight_mark(call->function, (const uint8_t *)PyBytes_AS_STRING(call->key),
-                         (size_t)PyBytes_GET_SIZE(call->key));
-    proceed(call, ck_strategy_start(&call->machine, &options, candidate));
+    if (mode != CK_MODE_FRESH)
+        list(call);
+    if (mode == CK_MODE_INVALIDATE || mode == CK_MODE_BYPASS ||
+        (mode == CK_MODE_RENEW && !policy->single_flight))
+        mark_others(call);
+    proceed(call,
+            ck_strategy_start(&call->machine, &options, take_candidate(call, entry)));
 }
 
 struct ckpy_call *
@@ -474,43 +603,61 @@ ckpy_call_new(struct ckpy_function *function, enum ck_mode mode,
 {
     PyObject *key = PyBytes_FromStringAndSize((const char *)lookup->key.data,
                                               (Py_ssize_t)lookup->key.len);
-    struct ckpy_call *call = key == NULL ? NULL : allocate(function, key, lookup->hash);
+    struct ckpy_call *call =
+        key == NULL ? NULL : allocate(function, mode, key, lookup->hash);
     Py_XDECREF(key);
     if (call == NULL)
         return NULL;
     call->argv = args;
     call->nargsf = nargsf;
     call->kwnames = kwnames;
-    if (own && own_arguments(call, args, PyVectorcall_NARGS(nargsf), kwnames) < 0) {
-        Py_DECREF(call);
-        return NULL;
-    }
-    bool reads = mode == CK_MODE_FRESH || mode == CK_MODE_REFRESH;
-    /* Making the call may have run the collector: the entry is looked for again. */
-    struct ck_entry *entry =
-        !reads || lookup->entry == NULL
-            ? NULL
-            : ck_store_find(function->memory->store, function->owner, lookup->hash,
-                            lookup->key.data, lookup->key.len);
-    ckpy_call_begin(call, mode, take_candidate(call, entry));
+    if (!own)
+        ckpy_call_begin(call);
+    else if (own_arguments(call, args, PyVectorcall_NARGS(nargsf), kwnames) < 0)
+        Py_CLEAR(call);
     return call;
 }
 
 /* ---- the end ------------------------------------------------------------------- */
+
+/* Is somebody at it? A forked child begins anew: the threads stayed in the parent. */
+static bool
+under_refresh(struct ckpy_function *function, PyObject *key)
+{
+    if (function->refreshing == NULL)
+        function->refreshing = PySet_New(NULL);
+    else if (function->refreshing_generation != ck_fork_generation())
+        PySet_Clear(function->refreshing);
+    function->refreshing_generation = ck_fork_generation();
+    int found = function->refreshing == NULL ? -1
+                                             : PySet_Contains(function->refreshing, key);
+    if (found < 0)
+        PyErr_Clear();
+    return found != 0;
+}
+
+static void
+end_refresh(struct ckpy_call *call)
+{
+    struct ckpy_function *function = call->function;
+    if (!call->refreshing)
+        return;
+    call->refreshing = false;
+    if (function->refreshing != NULL &&
+        function->refreshing_generation == ck_fork_generation() &&
+        PySet_Discard(function->refreshing, call->key) < 0)
+        PyErr_Clear();
+}
 
 /* Start the one background refresh of a stale entry. */
 static void
 revalidate(struct ckpy_call *stale)
 {
     struct ckpy_function *function = stale->function;
-    if (is_paused(stale) || (function->refreshing == NULL &&
-                             (function->refreshing = PySet_New(NULL)) == NULL)) {
-        PyErr_Clear();
+    if (is_paused(stale) || under_refresh(function, stale->key))
         return;
-    }
-    if (PySet_Contains(function->refreshing, stale->key) != 0)
-        return;
-    struct ckpy_call *call = allocate(function, stale->key, stale->hash);
+    struct ckpy_call *call =
+        allocate(function, CK_MODE_REVALIDATE, stale->key, stale->hash);
     int rc = call == NULL ? -1 : 0;
     if (rc == 0 && stale->args != NULL) {
         call->args = Py_NewRef(stale->args);
@@ -524,7 +671,6 @@ revalidate(struct ckpy_call *stale)
         rc = PySet_Add(function->refreshing, stale->key);
     if (rc == 0) {
         call->refreshing = true;
-        Py_CLEAR(call->parent); /* nobody waits for it */
         PyObject *started = PyObject_CallMethod(function->operations, "revalidate", "O",
                                                 (PyObject *)call);
         rc = started == NULL ? -1 : 0;
@@ -575,10 +721,21 @@ raise_miss(struct ckpy_call *call)
     Py_XDECREF(name);
 }
 
-PyObject *
-ckpy_call_finish(struct ckpy_call *call)
+/* Raise what the call holds, and hold it no longer: with its traceback it leads back to
+ * the frames that hold the call. */
+static PyObject *
+raise_out(PyObject **held)
 {
-    count_misses(call);
+    PyObject *exception = *held;
+    *held = NULL;
+    ckpy_reraise(exception);
+    Py_DECREF(exception);
+    return NULL;
+}
+
+static PyObject *
+conclude(struct ckpy_call *call)
+{
     switch (call->action) {
     case CK_ACT_RETURN_CACHED: return value_out(call, &call->found);
     case CK_ACT_RETURN_STALE: return return_stale(call);
@@ -592,19 +749,35 @@ ckpy_call_finish(struct ckpy_call *call)
         raise_miss(call);
         return NULL;
     case CK_ACT_RAISE_FLIGHT: ckpy_flight_raise(call->flight); return NULL;
-    case CK_ACT_RAISE_RAN: ckpy_reraise(call->exception); return NULL;
+    case CK_ACT_RAISE_RAN: return raise_out(&call->exception);
     case CK_ACT_RAISE_BACKEND:
     case CK_ACT_RAISE_ENCODE:
         if (call->failure != NULL)
-            ckpy_reraise(call->failure);
-        else
-            ckpy_raise(call->state, "BackendUnavailable",
-                       "the shared store is skipped while its breaker is open");
+            return raise_out(&call->failure);
+        ckpy_raise(call->state, "BackendUnavailable",
+                   "the shared store is skipped while its breaker is open");
         return NULL;
     default:
         PyErr_SetString(PyExc_SystemError, "a call was finished before its end");
         return NULL;
     }
+}
+
+PyObject *
+ckpy_call_finish(struct ckpy_call *call)
+{
+    count_misses(call);
+    PyObject *value = conclude(call);
+    PyObject *pending = value == NULL ? ckpy_take_exception() : NULL;
+    unlist(call);
+    end_refresh(call);
+    if (!call->machine.leads)
+        drop_flight(call);
+    if (pending != NULL) {
+        ckpy_reraise(pending);
+        Py_DECREF(pending);
+    }
+    return value;
 }
 
 void
@@ -616,8 +789,6 @@ ckpy_call_abandon(struct ckpy_call *self)
             ckpy_flight_settle(self->flight, CK_OUTCOME_ABANDONED, NULL, 0, NULL);
         drop_flight(self);
     }
-    if (self->refreshing && self->function->refreshing != NULL) {
-        self->refreshing = false;
-        PySet_Discard(self->function->refreshing, self->key);
-    }
+    unlist(self);
+    end_refresh(self);
 }

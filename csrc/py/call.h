@@ -39,7 +39,10 @@ struct ckpy_call {
     struct ckpy_state *state;       /* borrowed: kept alive by our type */
     struct ckpy_function *function; /* owned */
     struct ck_strategy machine;
+    enum ck_mode mode;     /* what the machine is started with */
     enum ck_action action; /* what the driver has to do */
+    bool begun;            /* the machine runs */
+    bool marked;           /* invalidated or superseded since: fills nothing (4.6) */
     bool silent;           /* peek and its like: nothing is counted */
     bool refreshing;       /* our key is in function->refreshing */
     bool has_ticket;
@@ -66,18 +69,31 @@ struct ckpy_call {
     int64_t payload_ttl;        /* ms; 0: no expiry */
     PyObject *exception;        /* owned: the function's, or the abort */
     PyObject *failure;          /* owned: the store's, or the encoder's */
+    struct ckpy_call *next;     /* borrowed: in the list of open calls */
+    struct ckpy_call **link;    /* what points to us there; NULL: not listed */
 };
 
-/* Begin a call under `mode` for a key that was looked up. Arguments are borrowed from
- * the vectorcall unless `own` copies them. The first action is already prepared. */
+/* A call under `mode` for a key that was looked up. With `own` the arguments are copied
+ * and the driver begins it, when it is awaited; otherwise they are borrowed from the
+ * vectorcall and the call has begun. */
 struct ckpy_call *
 ckpy_call_new(struct ckpy_function *function, enum ck_mode mode,
               const struct ckpy_lookup *lookup, PyObject *const *args, size_t nargsf,
               PyObject *kwnames, bool own);
 
-/* Start the machine of a call that has been made: ckpy_call_new has done so. */
+/* Start the machine, once: prepares the first action. */
 void
-ckpy_call_begin(struct ckpy_call *call, enum ck_mode mode, enum ck_candidate candidate);
+ckpy_call_begin(struct ckpy_call *call);
+
+/* The function goes; its open calls (they are garbage as it is) are listed no more. */
+void
+ckpy_call_forget_list(struct ckpy_function *function);
+
+/* Mark the open calls of a key, or all of the function's (key NULL): what they get was
+ * asked for before an invalidation, or before a newer value, and is not kept. Those that
+ * lead take no further followers. */
+void
+ckpy_call_mark(struct ckpy_function *function, const uint8_t *key, size_t key_len);
 
 /* A call that is dropped before its end (its coroutine was closed, its loop died) hands
  * its flight over and gives its ticket back. */

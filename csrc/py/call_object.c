@@ -124,7 +124,7 @@ static PyObject *
 call_start(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     struct ckpy_call *self = (struct ckpy_call *)op;
-    ckpy_call_begin(self, CK_MODE_REVALIDATE, CK_CANDIDATE_NONE);
+    ckpy_call_begin(self);
     return answered(self);
 }
 
@@ -208,7 +208,7 @@ call_get_times(PyObject *op, void *Py_UNUSED(closure))
 
 static PyMethodDef call_methods[] = {
     {"start", call_start, METH_NOARGS,
-     PyDoc_STR("start($self, /)\n--\n\nBegin a background refresh.")},
+     PyDoc_STR("start($self, /)\n--\n\nBegin, if that has not been done.")},
     {"invoke", call_invoke, METH_NOARGS,
      PyDoc_STR("invoke($self, /)\n--\n\nCall the user's function.")},
     {"take_reply", call_take_reply, METH_O,

@@ -93,6 +93,7 @@ flight_make(struct ckpy_function *function, PyObject *key)
     if (flight == NULL)
         return NULL;
     flight->state = state;
+    flight->generation = ck_fork_generation();
     ck_mutex_init(&flight->mutex);
     ck_cond_init(&flight->cond);
     flight->function = (struct ckpy_function *)Py_NewRef((PyObject *)function);
@@ -153,7 +154,7 @@ ckpy_flight_join(struct ckpy_function *function, enum ck_mode mode, PyObject *ke
     int circle = parent == NULL ? 0 : leads_to(flight, parent);
     if (circle != 0)
         return circle < 0 ? -1 : CK_EV_CIRCLE;
-    if (ck_mode_rank(mode) > ck_mode_rank(flight->mode)) {
+    if (flight->marked || ck_mode_rank(mode) > ck_mode_rank(flight->mode)) {
         flight->marked = true;
         return lead(function, mode, key, out);
     }
@@ -262,20 +263,6 @@ ckpy_flight_raise(struct ckpy_flight *flight)
     ckpy_reraise(exception);
 }
 
-void
-ckpy_flight_mark(struct ckpy_function *function, const uint8_t *key, size_t key_len)
-{
-    PyObject *name, *flight;
-    Py_ssize_t at = 0;
-    if (function->flights == NULL)
-        return;
-    while (PyDict_Next(function->flights, &at, &name, &flight)) {
-        if (key == NULL || ((size_t)PyBytes_GET_SIZE(name) == key_len &&
-                            memcmp(PyBytes_AS_STRING(name), key, key_len) == 0))
-            ((struct ckpy_flight *)flight)->marked = true;
-    }
-}
-
 /* ---- the Python type: what the asyncio driver needs ---------------------------- */
 
 static int
@@ -319,8 +306,11 @@ flight_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     flight_tp_clear(op);
     Py_CLEAR(self->key);
-    ck_cond_fini(&self->cond);
-    ck_mutex_fini(&self->mutex);
+    /* In a forked child, threads of the parent may stand in them for ever. */
+    if (self->generation == ck_fork_generation()) {
+        ck_cond_fini(&self->cond);
+        ck_mutex_fini(&self->mutex);
+    }
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -371,7 +361,13 @@ flight_settled(PyObject *op, void *Py_UNUSED(closure))
 static PyObject *
 flight_abandon(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    ckpy_flight_settle((struct ckpy_flight *)op, CK_OUTCOME_ABANDONED, NULL, 0, NULL);
+    struct ckpy_flight *self = (struct ckpy_flight *)op;
+    struct ckpy_function *function = self->function;
+    /* A background refresh that will never end must not keep the next from starting. */
+    if (self->mode == CK_MODE_REVALIDATE && function != NULL &&
+        function->refreshing != NULL && PySet_Discard(function->refreshing, self->key) < 0)
+        return NULL;
+    ckpy_flight_settle(self, CK_OUTCOME_ABANDONED, NULL, 0, NULL);
     Py_RETURN_NONE;
 }
 
@@ -392,6 +388,8 @@ static PyMemberDef flight_members[] = {
      "The loop of an async leader, or None."},
     {"task", T_OBJECT, offsetof(struct ckpy_flight, task), 0,
      "The task of an async leader, until it settles, or None."},
+    {"followers", T_PYSSIZET, offsetof(struct ckpy_flight, followers), READONLY,
+     "How many ever followed."},
     {NULL, 0, 0, 0, NULL},
 };
 

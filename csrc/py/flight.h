@@ -36,19 +36,20 @@ struct ckpy_flight {
     PyObject *loop;                 /* owned: where an async leader runs, or NULL */
     PyObject *task;                 /* owned: the async leader, until settled, or NULL */
     uint64_t seen;                  /* the last search that came by */
+    uint64_t generation;            /* of forks, when it was made */
     Py_ssize_t followers;           /* how many ever followed */
     enum ck_mode mode;              /* its leader's: gives the rank */
     uint8_t outcome;                /* enum ck_outcome; NONE while open */
     uint8_t kind;
-    bool marked;                    /* invalidated or superseded: fills nothing (4.6) */
+    bool marked;                    /* invalidated or superseded: takes no followers */
     bool replaceable;               /* a stale value may stand in for the exception */
     bool landed;                    /* guarded by mutex: settled, for detached waiters */
     struct ck_mutex mutex;
     struct ck_cond cond;
 };
 
-/* Join the open flight of the key, or lead a new one where there is none or only one of
- * lower rank. LEADS, FOLLOWS or FOLLOWS_RENEWAL with `*out` a new reference, or CIRCLE.
+/* Join the open flight of the key, or lead a new one where there is none, only one of
+ * lower rank, or one that is marked. LEADS, FOLLOWS or FOLLOWS_RENEWAL with `*out` a new reference, or CIRCLE.
  * -1 with an exception. */
 int
 ckpy_flight_join(struct ckpy_function *function, enum ck_mode mode, PyObject *key,
@@ -76,10 +77,6 @@ ckpy_flight_settle(struct ckpy_flight *flight, enum ck_outcome outcome, PyObject
 /* Raise what the leader raised, with the traceback it had. */
 void
 ckpy_flight_raise(struct ckpy_flight *flight);
-
-/* Mark the open flight of a key, or all of the function's (key NULL). */
-void
-ckpy_flight_mark(struct ckpy_function *function, const uint8_t *key, size_t key_len);
 
 /* The flight whose function the caller runs inside: a borrowed reference kept alive by
  * the context, or NULL. */

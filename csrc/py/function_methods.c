@@ -211,8 +211,8 @@ function_forget(PyObject *op, PyObject *key)
     struct ckpy_function *self = (struct ckpy_function *)op;
     if (want_key(self, key) < 0)
         return NULL;
-    ckpy_flight_mark(self, (const uint8_t *)PyBytes_AS_STRING(key),
-                     (size_t)PyBytes_GET_SIZE(key));
+    ckpy_call_mark(self, (const uint8_t *)PyBytes_AS_STRING(key),
+                   (size_t)PyBytes_GET_SIZE(key));
     struct ck_entry *entry = entry_of(self, key);
     if (entry != NULL)
         ckpy_memory_remove(self->memory, entry);
@@ -234,7 +234,7 @@ function_sweep(PyObject *op, PyObject *Py_UNUSED(ignored))
     struct ckpy_function *self = (struct ckpy_function *)op;
     if (ckpy_function_ready(self) < 0)
         return NULL;
-    ckpy_flight_mark(self, NULL, 0);
+    ckpy_call_mark(self, NULL, 0);
     if (self->memory != NULL && self->owner->entries != 0)
         ckpy_memory_sweep(self->memory, self->owner);
     Py_RETURN_NONE;

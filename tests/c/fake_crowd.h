@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * PURPOSE   A server in a thread that serves many connections at once, for the tests of
- *           what stands above one connection. It answers PING with PONG and ECHO with its
- *           argument, may be told to hang up on everybody, and to stay silent for a while
- *           (what was asked meanwhile is answered later).
+ *           what stands above one connection. It answers PING with PONG and ECHO with
+ *           its argument, may be told to hang up on everybody, to refuse, and to stay
+ *           silent for a while (what was asked meanwhile is answered later).
  * USE       crowd_start(); ... connect to crowd.port ...; crowd_stop();
  */
 #ifndef FAKE_CROWD_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * PURPOSE   A scripted server in a thread, for the tests of net/: it does to its clients
- *           what real servers do on bad days.
+ * PURPOSE   A scripted server in a thread, for the tests of net/: it does to its
+ *           clients what real servers do on bad days.
  * USE       static void rude(int fd, int index) { fake_send(fd, "-ERR no\r\n"); }
  *           struct fake server; fake_start(&server, rude); ... fake_stop(&server);
  *           Connections are served one after the other; `index` counts them from 0 and

@@ -295,6 +295,25 @@ TEST(order_of_insertion_leaves_no_trace)
     ck_buf_fini(&first);
 }
 
+TEST(a_small_sort_allocates_nothing)
+{
+    static const char *const keys[] = {"d", "c", "b", "a"};
+    static const size_t order[] = {0, 1, 2, 3};
+    uint8_t space[128];
+    struct ck_buf out;
+    ck_buf_init(&out, space, sizeof space);
+    ck_alloc_fail_after(0);
+    put_pairs(&out, keys, order, 4);
+    ck_alloc_fail_after(-1);
+    CHECK_EQ(out.status, CK_OK);
+    CHECK_BYTES(out, "s\x01"
+                     "a\x83s\x01"
+                     "b\x82s\x01"
+                     "c\x81s\x01"
+                     "d\x80");
+    ck_buf_fini(&out);
+}
+
 TEST(what_stands_before_the_items_is_not_touched)
 {
     struct ck_canon_item items[2];
@@ -318,8 +337,10 @@ TEST(what_stands_before_the_items_is_not_touched)
 
 TEST(lack_of_memory_is_a_status)
 {
-    static const char *const keys[] = {"cc", "b", "a", "dddddddddddddddddddddddddddd"};
+    static char longest[2000];
+    const char *const keys[] = {"cc", "b", "a", longest};
     static const size_t order[] = {3, 0, 1, 2};
+    memset(longest, 'd', sizeof longest - 1);
     int64_t live = ck_alloc_live();
     bool passed = false;
     for (int64_t successes = 0; !passed; successes++) {
