@@ -78,7 +78,7 @@ def versions() -> dict[str, str]:
     """Of the rivals used so far."""
     found = {}
     for module, requirement in RIVALS.items():
-        if module in sys.modules:
+        if module in _tried and _tried[module] is None:
             name = requirement.partition(">")[0].partition("=")[0]
             try:
                 found[name] = metadata.version(name)

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from cachekit._named import Names
     from cachekit._options import Preset
     from cachekit._store import SharedStore
+    from cachekit._typed import Factory, LocalFactory
     from cachekit._types import Invalidation, Never
+
+else:
+    Factory = object
 
 __all__ = ["Cache"]
 
@@ -34,7 +38,7 @@ _CO_GENERATOR, _CO_COROUTINE, _CO_ITERABLE, _CO_ASYNC = 0x20, 0x80, 0x100, 0x200
 _MEGABYTE = 1024 * 1024
 
 
-class Cache:
+class Cache(Factory):
     """A memory tier, and a shared store if one is configured, for any number of
     functions.
 
@@ -72,37 +76,47 @@ class Cache:
 
     # -- the decorator ----------------------------------------------------------------
 
-    def __call__(self, function: Any = None, /, **options: Any) -> Any:
-        """Cache the results of a function: ``@cache``, ``@cache()``, ``@cache(ttl=60)``.
+    if TYPE_CHECKING:
+        # The overloads of __call__ come with Factory.
+        minimal: Factory
+        production: Factory
+        secure: Factory
+        dev: Factory
+        test: Factory
+        local: LocalFactory
+    else:
 
-        Options are keywords; docs/configuration.md lists them. Raises TypeError for an
-        unknown one (naming the nearest) or for what is no function, ValueError for one
-        out of range, both when decorating.
-        """
-        return self._decorate("", function, options)
+        def __call__(self, function: Any = None, /, **options: Any) -> Any:
+            """Cache the results of a function: ``@cache``, ``@cache()``, ``@cache(ttl=60)``.
 
-    def minimal(self, function: Any = None, /, **options: Any) -> Any:
-        return self._decorate("minimal", function, options)
+            Options are keywords; docs/configuration.md lists them. Raises TypeError for an
+            unknown one (naming the nearest) or for what is no function, ValueError for one
+            out of range, both when decorating.
+            """
+            return self._decorate("", function, options)
 
-    def production(self, function: Any = None, /, **options: Any) -> Any:
-        return self._decorate("production", function, options)
+        def minimal(self, function: Any = None, /, **options: Any) -> Any:
+            return self._decorate("minimal", function, options)
 
-    def secure(self, function: Any = None, /, **options: Any) -> Any:
-        return self._decorate("secure", function, options)
+        def production(self, function: Any = None, /, **options: Any) -> Any:
+            return self._decorate("production", function, options)
 
-    def dev(self, function: Any = None, /, **options: Any) -> Any:
-        return self._decorate("dev", function, options)
+        def secure(self, function: Any = None, /, **options: Any) -> Any:
+            return self._decorate("secure", function, options)
 
-    def test(self, function: Any = None, /, **options: Any) -> Any:
-        return self._decorate("test", function, options)
+        def dev(self, function: Any = None, /, **options: Any) -> Any:
+            return self._decorate("dev", function, options)
 
-    def local(self, function: Any = None, /, **options: Any) -> Any:
-        return self._decorate("local", function, options)
+        def test(self, function: Any = None, /, **options: Any) -> Any:
+            return self._decorate("test", function, options)
 
-    for _name, _preset in PRESETS.items():
-        if _name:
-            locals()[_name].__doc__ = _preset.doc
-    del _name, _preset
+        def local(self, function: Any = None, /, **options: Any) -> Any:
+            return self._decorate("local", function, options)
+
+        for _name, _preset in PRESETS.items():
+            if _name:
+                locals()[_name].__doc__ = _preset.doc
+        del _name, _preset
 
     def _decorate(self, preset: str, function: Any, options: dict[str, Any]) -> Any:
         chosen = FunctionOptions.of(preset, options, self._given)

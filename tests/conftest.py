@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -37,6 +38,16 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         keep = name in ("CACHEKIT_SANITIZED", "CACHEKIT_WERROR")
         if name == "REDIS_URL" or (name.startswith("CACHEKIT_") and not keep):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def quiet_logger() -> Iterator[None]:
+    """`@cache.dev` sets the level of the logger: not for the tests after it."""
+    logger = logging.getLogger("cachekit")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="module")
