@@ -59,7 +59,8 @@ demo: build ## see it work on real input, through an outage
 
 test: test-c test-py ## run all tests
 
-test-c: | system ## run the tests of the C core, which need no Python
+test-c: | system ## run the tests of the C core, and seed faults that they must catch
+	@$(PY) tools/seed_faults.py
 	@$(CTEST) run
 
 test-py: build ## run the Python tests (PYTEST_ARGS="-k name" chooses)

@@ -19,16 +19,14 @@ from cachekit._signature import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, NoReturn
 
     from cachekit._checks import Duration
     from cachekit._named import Names
-    from cachekit._options import Preset
     from cachekit._store import SharedStore
     from cachekit._typed import Factory, LocalFactory
     from cachekit._types import Invalidation, Never
-
 else:
     Factory = object
 
@@ -56,7 +54,9 @@ class Cache(Factory):
     (8, 8, 1)
     """
 
-    def __init__(self, config: CacheConfig | None = None, *, backend: Any = UNSET) -> None:
+    def __init__(
+        self, config: CacheConfig | None = None, *, backend: Any = UNSET
+    ) -> None:
         if config is not None and not isinstance(config, CacheConfig):
             raise TypeError(
                 f"config must be a CacheConfig, not {type(config).__qualname__}"
@@ -87,11 +87,11 @@ class Cache(Factory):
     else:
 
         def __call__(self, function: Any = None, /, **options: Any) -> Any:
-            """Cache the results of a function: ``@cache``, ``@cache()``, ``@cache(ttl=60)``.
+            """Cache a function: ``@cache``, ``@cache()``, ``@cache(ttl=60)``.
 
-            Options are keywords; docs/configuration.md lists them. Raises TypeError for an
-            unknown one (naming the nearest) or for what is no function, ValueError for one
-            out of range, both when decorating.
+            Options are keywords; docs/configuration.md lists them. Raises TypeError for
+            an unknown one (naming the nearest) or for what is no function, ValueError
+            for one out of range, both when decorating.
             """
             return self._decorate("", function, options)
 
@@ -174,7 +174,11 @@ class Cache(Factory):
                 enable_debug()
             identity = self._identities.identify(function, options.name)
             store = self._store_of(options)
-            if options.full_key is None and store is not None and not identity.shareable:
+            if (
+                options.full_key is None
+                and store is not None
+                and not identity.shareable
+            ):
                 _tell_not_shared(identity)
                 store = None
             self._check_serializer(options, store)
@@ -254,8 +258,8 @@ class Cache(Factory):
             return
         raise ConfigurationError(
             "a function with a shared store cannot use this serializer without signing",
-            hint="Give it allow_unsigned=True if only trusted programs reach the store, "
-            "or backend=None",
+            hint="Give it allow_unsigned=True if only trusted programs reach the "
+            "store, or backend=None",
         )
 
     # -- switching off ----------------------------------------------------------------
@@ -448,7 +452,7 @@ def _flags(function: Any) -> int:
         function = function.func
     code = getattr(function, "__code__", None)
     if code is None and not isinstance(function, type):
-        code = getattr(getattr(type(function), "__call__", None), "__code__", None)
+        code = getattr(type(function).__call__, "__code__", None)
     return getattr(code, "co_flags", 0)
 
 

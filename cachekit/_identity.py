@@ -98,12 +98,13 @@ class Identities:
             self._check_vouched(data, name, natural)
             self._register(data, function, natural, vouched=True)
             return Identity(name, data)
+        closure: tuple[object, ...] = ()
         reason = _unnamed(function)
         if reason is None:
             closure, reason = _closure_of(function)
-            data = _core.canonical((natural, *closure))
+        data = _core.canonical((natural, *closure))
         if reason is not None:
-            return Identity(natural, _core.canonical((natural,)), reason)
+            return Identity(natural, data, reason)
         self._check_vouched(data, natural, natural)
         reason = self._conflict(data, function)
         if reason is None:
@@ -282,7 +283,7 @@ def _require_stable(name: str, value: object) -> None:
 
 
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
-_CONTAINERS = (list, dict, set, bytearray)
+_CONTAINERS: tuple[type, ...] = (list, dict, set, bytearray)
 
 
 def _may_change(value: Any, depth: int) -> bool:

@@ -16,7 +16,7 @@ __all__ = ["lazy"]
 def lazy(
     package: str, homes: dict[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` for ``package``: each name from its own module."""
+    """``__getattr__`` and ``__dir__`` for ``package``, each name from its module."""
 
     def get(name: str) -> Any:
         home = homes.get(name)

@@ -46,7 +46,7 @@ def mode_of(strategy: Strategy) -> int:
 
 
 class Plan:
-    """The attributes that ``configure`` in csrc/py/cached_function.c reads, and more."""
+    """What ``configure`` in csrc/py/cached_function.c reads, and more."""
 
     def __init__(
         self,
@@ -178,7 +178,8 @@ class Plan:
         self._log.once(
             ("iterator", self.name),
             "warning",
-            "%s returned a %s, which can be used only once; such results are not cached",
+            "%s returned a %s, which can be used only once; such results are not "
+            "cached",
             self.name,
             kind.__name__,
             event="iterator",

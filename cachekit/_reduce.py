@@ -89,12 +89,13 @@ def _found_by_name(obj: object, module: object, qualname: object) -> bool:
     """Does ``qualname`` in the imported ``module`` give ``obj``?"""
     if not isinstance(module, str) or not isinstance(qualname, str):
         return False
+    *outer, name = qualname.split(".")
     owner: Any = sys.modules.get(module)
-    found: Any = owner
-    for part in qualname.split("."):
-        owner, found = found, getattr(found, part, None)
+    for part in outer:
+        owner = getattr(owner, part, None)
     # A descriptor in a class gives another object each time it is asked for.
-    return found is obj or getattr(owner, "__dict__", {}).get(part) is obj
+    inside = getattr(owner, "__dict__", {})
+    return getattr(owner, name, None) is obj or inside.get(name) is obj
 
 
 def _importable(obj: Any, what: str) -> str | None:

@@ -127,10 +127,15 @@ class Factory:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
+        self,
+        function: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        **options: Unpack[Keywords],
     ) -> AsyncCached[P, R]: ...
     @overload
-    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
+    def __call__(
+        self, function: Callable[P, R], /, **options: Unpack[Keywords]
+    ) -> Cached[P, R]: ...
     @overload
     def __call__(self, **options: Unpack[Keywords]) -> Decorator: ...
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -142,10 +147,15 @@ class LocalFactory:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
+        self,
+        function: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        **options: Unpack[LocalKeywords],
     ) -> AsyncCached[P, R]: ...
     @overload
-    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
+    def __call__(
+        self, function: Callable[P, R], /, **options: Unpack[LocalKeywords]
+    ) -> Cached[P, R]: ...
     @overload
     def __call__(self, **options: Unpack[LocalKeywords]) -> Decorator: ...
     def __call__(self, *args: Any, **options: Any) -> Any:

@@ -22,18 +22,32 @@ from cachekit._checks import UNSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from contextlib import AbstractContextManager
-    from typing import Any
+    from typing import Any, overload
+
+    from typing_extensions import Unpack
 
     from cachekit._checks import Duration
     from cachekit._config import CacheConfig
+    from cachekit._options import Keywords
+    from cachekit._typed import (
+        AsyncCached,
+        Cached,
+        Decorator,
+        Factory,
+        LocalFactory,
+        P,
+        R,
+    )
     from cachekit._types import Invalidation, Never
+else:
+    Factory = object
 
 __all__ = ["Cache", "cached"]
 
 
-class Cache:
+class Cache(Factory):
     """`cachekit.Cache` with every method that may do I/O awaitable.
 
     ``config``   what to use in place of the environment, field by field
@@ -51,33 +65,43 @@ class Cache:
 
     # -- the decorator ----------------------------------------------------------------
 
-    def __call__(self, function: Any = None, /, **options: Any) -> Any:
-        """As `cachekit.Cache.__call__`."""
-        return self.blocking(function, **options)
+    if TYPE_CHECKING:
+        # The overloads of __call__ come with Factory.
+        minimal: Factory
+        production: Factory
+        secure: Factory
+        dev: Factory
+        test: Factory
+        local: LocalFactory
+    else:
 
-    def minimal(self, function: Any = None, /, **options: Any) -> Any:
-        """As `cachekit.Cache.minimal`."""
-        return self.blocking.minimal(function, **options)
+        def __call__(self, function: Any = None, /, **options: Any) -> Any:
+            """As `cachekit.Cache.__call__`."""
+            return self.blocking(function, **options)
 
-    def production(self, function: Any = None, /, **options: Any) -> Any:
-        """As `cachekit.Cache.production`."""
-        return self.blocking.production(function, **options)
+        def minimal(self, function: Any = None, /, **options: Any) -> Any:
+            """As `cachekit.Cache.minimal`."""
+            return self.blocking.minimal(function, **options)
 
-    def secure(self, function: Any = None, /, **options: Any) -> Any:
-        """As `cachekit.Cache.secure`."""
-        return self.blocking.secure(function, **options)
+        def production(self, function: Any = None, /, **options: Any) -> Any:
+            """As `cachekit.Cache.production`."""
+            return self.blocking.production(function, **options)
 
-    def dev(self, function: Any = None, /, **options: Any) -> Any:
-        """As `cachekit.Cache.dev`."""
-        return self.blocking.dev(function, **options)
+        def secure(self, function: Any = None, /, **options: Any) -> Any:
+            """As `cachekit.Cache.secure`."""
+            return self.blocking.secure(function, **options)
 
-    def test(self, function: Any = None, /, **options: Any) -> Any:
-        """As `cachekit.Cache.test`."""
-        return self.blocking.test(function, **options)
+        def dev(self, function: Any = None, /, **options: Any) -> Any:
+            """As `cachekit.Cache.dev`."""
+            return self.blocking.dev(function, **options)
 
-    def local(self, function: Any = None, /, **options: Any) -> Any:
-        """As `cachekit.Cache.local`."""
-        return self.blocking.local(function, **options)
+        def test(self, function: Any = None, /, **options: Any) -> Any:
+            """As `cachekit.Cache.test`."""
+            return self.blocking.test(function, **options)
+
+        def local(self, function: Any = None, /, **options: Any) -> Any:
+            """As `cachekit.Cache.local`."""
+            return self.blocking.local(function, **options)
 
     @property
     def config(self) -> CacheConfig:
@@ -159,6 +183,30 @@ class Cache:
 
     def __repr__(self) -> str:
         return repr(self.blocking).replace("cachekit.Cache", "cachekit.aio.Cache", 1)
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def cached(  # type: ignore[overload-overlap]
+        function: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        *,
+        cache: Cache | _Blocking | None = None,
+        **options: Unpack[Keywords],
+    ) -> AsyncCached[P, R]: ...
+    @overload
+    def cached(
+        function: Callable[P, R],
+        /,
+        *,
+        cache: Cache | _Blocking | None = None,
+        **options: Unpack[Keywords],
+    ) -> Cached[P, R]: ...
+    @overload
+    def cached(
+        *, cache: Cache | _Blocking | None = None, **options: Unpack[Keywords]
+    ) -> Decorator: ...
 
 
 def cached(

@@ -143,7 +143,7 @@ class Demo:
 
     def keep(self, row: Row, values: Values, ledger: Ledger | None = None) -> None:
         """Note what a run gave, and compare it with what the plain function gives."""
-        row.failed = sum(self.right[module] != value for module, value in values.items())
+        row.failed = sum(self.right[name] != value for name, value in values.items())
         self.wrong += row.failed
         if ledger is not None:
             ledger.enter(row)
@@ -161,7 +161,9 @@ class Demo:
         return modules
 
     async def awaiting(self, modules: list[str]) -> None:
-        self.keep(*await run_async("async def, no cache", survey.measure_async, modules))
+        self.keep(
+            *await run_async("async def, no cache", survey.measure_async, modules)
+        )
         measure = self.cache(survey.measure_async)
         ledger = Ledger(measure)
         self.keep(*await run_async("async def, cold cache", measure, modules), ledger)
@@ -192,21 +194,19 @@ class Demo:
         """Kill the store under a loop of calls."""
         short = sorted(self.right, key=lambda module: self.right[module]["lines"])
         # From the middle of the list: not empty, and not long.
-        middle = short[len(short) // 3 :][: OUTAGE_MODULES] or short
+        middle = short[len(short) // 3 :][:OUTAGE_MODULES] or short
         times = outage.Times()
         if self.options.quick:
             times = outage.Times(up=0.3, down=0.4, again=0.3)
         with Bar("outage", 100) as bar:
-            story = outage.play(redis, middle, times, lambda done: bar.show(int(100 * done)))
-            bar.result = (
-                f"{len(story.calls):,} calls, {story.failed:,} failed; "
-                + (
-                    f"hits again {duration(story.first_hit - story.restarted)} "
-                    "after the restart"
-                    if story.first_hit
-                    else "no hit from the store came back"
-                )
+            story = outage.play(
+                redis, middle, times, lambda part: bar.show(int(100 * part))
             )
+            back = "no hit from the store came back"
+            if story.first_hit:
+                pause = duration(story.first_hit - story.restarted)
+                back = f"hits again {pause} after the restart"
+            bar.result = f"{len(story.calls):,} calls, {story.failed:,} failed; {back}"
         for name, calls in (
             ("loop, store up", story.before()),
             ("loop, store killed", story.without()),
@@ -242,8 +242,8 @@ def show_outage(story: outage.Story) -> None:
     if not added:
         return
     say(
-        f"  While the store was dead caching added {duration(statistics.median(added))} "
-        f"to a call (median), {duration(max(added))} at most."
+        f"  While the store was dead caching added {duration(statistics.median(added))}"
+        f" to a call (median), {duration(max(added))} at most."
     )
     for at, what in story.said:
         say(f"    {at:5.2f} s  {what}")

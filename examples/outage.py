@@ -129,6 +129,9 @@ def play(
         if source == STORE and story.restarted and story.first_hit is None:
             story.first_hit = start
 
+    def latest(story: Story) -> float:
+        return story.restarted + times.patience
+
     total = times.up + times.down + times.again + 1.0
     logger = logging.getLogger("cachekit")
     ear = _Ear(story, now)
@@ -147,9 +150,7 @@ def play(
                 if at > story.killed + times.down:
                     redis.start()
                     story.restarted = now()
-            elif at > (story.first_hit or at + 1) + times.again:
-                break
-            elif at > story.restarted + times.patience + times.again:
+            elif at > (story.first_hit or latest(story)) + times.again:
                 break
     finally:
         logger.removeHandler(ear)

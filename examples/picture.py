@@ -69,7 +69,9 @@ class Canvas:
         look: dict[str, Any] = {"stroke": GRID, "stroke_width": 1, **more}
         self.add("line", x1=x1, y1=y1, x2=x2, y2=y2, **look)
 
-    def rect(self, x: float, y: float, width: float, height: float, **more: Any) -> None:
+    def rect(
+        self, x: float, y: float, width: float, height: float, **more: Any
+    ) -> None:
         self.add("rect", x=x, y=y, width=max(0, width), height=height, **more)
 
     def document(self, height: float) -> str:
@@ -84,7 +86,9 @@ class Canvas:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _escaped(text: str) -> str:
@@ -92,7 +96,7 @@ def _escaped(text: str) -> str:
 
 
 class Log:
-    """A logarithmic scale from ``low`` to ``high`` seconds onto ``begin`` to ``end``."""
+    """A logarithmic scale: ``low`` to ``high`` seconds onto ``begin`` to ``end``."""
 
     def __init__(self, low: float, high: float, begin: float, end: float) -> None:
         self._low = math.floor(math.log10(max(low, 1e-9)) * 2) / 2
@@ -115,13 +119,15 @@ class Log:
 
 
 def _outage(canvas: Canvas, story: outage.Story, top: float) -> float:
-    canvas.text(LEFT, top + 6, "A loop of calls while the store dies", 22, font_weight=600)
+    canvas.text(
+        LEFT, top + 6, "A loop of calls while the store dies", 22, font_weight=600
+    )
     failed = "none failed" if not story.failed else f"{story.failed:,} failed"
     canvas.text(
         LEFT,
         top + 30,
-        f"{len(story.calls):,} calls, {failed}. The memory tier is off: each call has to "
-        "do with the store.",
+        f"{len(story.calls):,} calls, {failed}. The memory tier is off: each call has "
+        "to do with the store.",
         14,
         fill=SOFT,
     )
@@ -130,8 +136,8 @@ def _outage(canvas: Canvas, story: outage.Story, top: float) -> float:
         canvas.text(
             LEFT,
             top + 50,
-            f"While it was dead caching added {short(max(0.0, statistics.median(cost)))} "
-            f"to a call (median), {short(max(cost))} at most; the rest is the function.",
+            f"While it was dead caching added {short(statistics.median(cost))} to a "
+            f"call (median), {short(max(cost))} at most; the rest is the function.",
             14,
             fill=SOFT,
         )
@@ -220,7 +226,7 @@ def _breaker(
     colors = {"closed": GREEN, "open": RED, "half-open": AMBER}
     canvas.text(LEFT - 10, y + 11, "breaker", 12, fill=SOFT, text_anchor="end")
     changes = [(0.0, "closed"), *story.breaker, (end, "")]
-    for (begin, state), (until, _) in zip(changes, changes[1:]):
+    for (begin, state), (until, _) in zip(changes, changes[1:], strict=False):
         left, right = x(min(begin, end)), x(min(until, end))
         color = colors.get(state, SOFT)
         canvas.rect(left, y, max(2.0, right - left), 14, fill=color, fill_opacity=0.85)
@@ -259,7 +265,7 @@ def _bars(canvas: Canvas, rows: Iterable[Row], top: float) -> float:
     for at, label in x.ticks():
         canvas.line(at, above, at, below)
         canvas.text(at, below + 20, label, 12, fill=SOFT, text_anchor="middle")
-    for number, (row, median) in enumerate(zip(survey, medians)):
+    for number, (row, median) in enumerate(zip(survey, medians, strict=True)):
         y = above + 30 * number
         color = SOFT
         if row.memory:

@@ -73,7 +73,7 @@ def duration(seconds: float) -> str:
     micro = "µs" if _can("µ") else "us"
     for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, micro)):
         if seconds >= factor:
-            return f"{seconds / factor:.3g} {unit}" if seconds < 1000 else "ages"
+            return f"{seconds / factor:.3g} {unit}"
     return f"{seconds * 1e9:.0f} ns"
 
 
@@ -88,7 +88,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             say(rule)
             continue
         cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
+        pairs = zip(line[1:], widths[1:], strict=True)
+        cells += [cell.rjust(width) for cell, width in pairs]
         say("  " + "  ".join(cells).rstrip())
         if number == 0:
             say(rule)

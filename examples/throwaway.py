@@ -33,10 +33,8 @@ class Redis:
 
     def start(self) -> None:
         """Start it and return when it answers."""
-        words = {"bind": "127.0.0.1", "port": self.port, "dir": self._folder, "save": ""}
-        command = [self._program]
-        for name, value in {**words, "appendonly": "no", "loglevel": "warning"}.items():
-            command += [f"--{name}", str(value)]
+        command = [self._program, "--bind", "127.0.0.1", "--port", str(self.port)]
+        command += ["--dir", str(self._folder), "--save", "", "--appendonly", "no"]
         setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
         if setpriv:  # it dies with us, even if we are killed
             command = [setpriv, "--pdeathsig", "KILL", *command]

@@ -8,9 +8,9 @@
         assert work(1) == work(1)
         assert work.runs == 1
 
-A `Work` is a cached function that counts its runs and does as it is told. Everything it
-offers is an ordinary call here; under asyncio it runs on the driver's loop, which stands
-still in between (`wait_until` and `rest` let it turn).
+A `Work` is a cached function that counts its runs and does as it is told. Everything
+it offers is an ordinary call here; under asyncio it runs on the driver's loop, which
+stands still in between (`wait_until` and `rest` let it turn).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from cachekit import Cache, CacheConfig
 from cachekit._checks import UNSET
 

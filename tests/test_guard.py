@@ -11,6 +11,7 @@ import weakref
 
 import pytest
 import servers
+
 from cachekit._core import Guard
 
 PING = b"*1\r\n$4\r\nPING\r\n"

@@ -8,10 +8,10 @@ import threading
 from typing import Any
 
 import pytest
-from cachekit import BackendError, CacheMiss, SerializationError, Strategy
 from driver import Driver, Work, each_driver
-from proxy import Proxy
 from servers import RedisServer, free_port
+
+from cachekit import BackendError, CacheMiss, SerializationError, Strategy
 
 driver = each_driver
 
@@ -61,7 +61,9 @@ def test_refresh_runs_once_and_serves_the_value_from_then_on(work):
 
 def test_refresh_writes_back_for_other_processes(driver, redis_server, memory):
     first, second = (
-        driver.work(driver.cache(redis_server.url), ttl=60, l1_enabled=memory, name="shared")
+        driver.work(
+            driver.cache(redis_server.url), ttl=60, l1_enabled=memory, name="shared"
+        )
         for _ in range(2)
     )
     assert first(1) == {"n": 1, "run": 1}

@@ -20,17 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cachekit import BackendError, CacheMiss
 from driver import DRIVERS, Driver
 from proxy import Proxy
 from servers import RedisServer, ServerError, free_port
+
+from cachekit import BackendError, CacheMiss
 
 PAGE = Path(__file__).parent.parent / "docs" / "strategy-table.md"
 STRATEGIES = ("FRESH", "REFRESH", "INVALIDATE", "BYPASS")
 QUIET = 0.03  # seconds in which a refresh that must not start would have
 
 MISS, BACKEND = "`CacheMiss`", "`BackendError`"
-CACHED, FUNCTION, RAISES, STALE = "cached", "function", "the exception", "cached (stale)"
+CACHED, STALE = "cached", "cached (stale)"
+FUNCTION, RAISES = "function", "the exception"
 
 
 class Failure(Exception):
@@ -55,7 +57,8 @@ class Scene:
 
     def build(self, state: State) -> None:
         """The function, with an entry where the state has one."""
-        options = {"ttl": 60, "l1_enabled": state.memory, "name": "work", **state.options}
+        options = {"ttl": 60, "name": "work", **state.options}
+        options["l1_enabled"] = state.memory
         url = state.url(self) if state.url else self.proxy.url
         self.cache = self.driver.cache(url, socket_timeout=state.timeout)
         self.work = self.driver.work(self.cache, **options)
@@ -220,7 +223,9 @@ STATES = [
         open=True,
     ),
     unreadable("loading", Scene.load, timeout=SHORT),
-    unreadable("out of clients", lambda scene: scene.config("maxclients", 1), warm=False),
+    unreadable(
+        "out of clients", lambda scene: scene.config("maxclients", 1), warm=False
+    ),
     unreadable(
         "wrong password",
         lambda scene: scene.config("requirepass", "right"),
@@ -244,7 +249,9 @@ STATES = [
         "`min-replicas-to-write`",
         lambda scene: scene.config("min-replicas-to-write", 1),
     ),
-    State("function raises, entry fresh", (CACHED, CACHED, RAISES, RAISES), raises=True),
+    State(
+        "function raises, entry fresh", (CACHED, CACHED, RAISES, RAISES), raises=True
+    ),
     State(
         "function raises, no entry",
         (MISS, RAISES, RAISES, RAISES),
@@ -260,7 +267,9 @@ STATES = [
     State(
         "entry corrupt",
         UP_ABSENT,
-        entry_is=lambda scene: scene.change(lambda data: data[:-9] + b"\x00" + data[-8:]),
+        entry_is=lambda scene: scene.change(
+            lambda data: data[:-9] + b"\x00" + data[-8:]
+        ),
     ),
     State(
         "entry truncated",
@@ -392,8 +401,8 @@ PREAMBLE = """\
 What a call returns or raises, and what it leaves in the store, for each strategy and
 each state of store, entry and function. This page is written by
 `tests/test_strategy_table.py`: each cell was observed on a Redis server that had been
-put into that state, once with a `def` and once with an `async def` function. Both do the
-same. [Strategies](strategies.md) explains why.
+put into that state, once with a `def` and once with an `async def` function. Both do
+the same. [Strategies](strategies.md) explains why.
 
 "Function" means that the function ran once and its value was returned; "the exception"
 is the function's own, the same object; "cached" is the value of the entry, without a
@@ -406,7 +415,8 @@ def page(server: RedisServer) -> str:
     """The text of docs/strategy-table.md."""
     rows = {state.title: run_row(state, DRIVERS[0], server) for state in STATES}
     parts = [PREAMBLE]
-    for column, title in enumerate(["What the caller gets", "What the store holds then"]):
+    titles = ("What the caller gets", "What the store holds then")
+    for column, title in enumerate(titles):
         parts.append(f"\n## {title}\n\n")
         parts.append(f"| state | {' | '.join(STRATEGIES)} |\n")
         parts.append("|---" * (len(STRATEGIES) + 1) + "|\n")

@@ -13,7 +13,15 @@ from datetime import timedelta
 from typing_extensions import assert_type
 
 import cachekit
-from cachekit import CacheConfig, CacheInfo, Entry, Invalidation, Strategy, cache
+from cachekit import (
+    CacheConfig,
+    CacheInfo,
+    Entry,
+    Invalidation,
+    Strategy,
+    aio,
+    cache,
+)
 from cachekit.core import generate_cache_key
 from cachekit.serializers import DefaultSerializer, PickleSerializer, Serializer
 
@@ -53,6 +61,24 @@ async def asynchronous_with_options(user_id: int) -> int:
     return user_id
 
 
+@aio.cached(ttl=60)
+async def with_aio(user_id: int) -> str:
+    return str(user_id)
+
+
+pages = aio.Cache(backend=None)
+
+
+@pages.production(ttl=60)
+async def page(path: str) -> bytes:
+    return path.encode()
+
+
+@aio.cached(cache=pages)
+async def front_page() -> bytes:
+    return await page("/")
+
+
 class Service:
     @cache
     def method(self, a: int) -> str:
@@ -83,7 +109,12 @@ def calls() -> None:
 async def async_calls() -> None:
     assert_type(await asynchronous(1), str)
     assert_type(await asynchronous_with_options(1), int)
+    assert_type(await with_aio(1), str)
+    assert_type(await page("/"), bytes)
+    assert_type(await front_page(), bytes)
     await asynchronous("1")  # type: ignore[arg-type]
+    await with_aio("1")  # type: ignore[arg-type]
+    await page(1)  # type: ignore[arg-type]
 
 
 def methods() -> None:
@@ -133,6 +164,9 @@ def options() -> None:
     cache(tll=5)  # type: ignore[call-overload]
     cache(ttl="5")  # type: ignore[call-overload]
     cache(max_entries=5, strategy="fresh", backend=None)
+    assert_type(cache(len, ttl=5)("ab"), int)
+    cache(len, tll=5)  # type: ignore[call-overload]
+    aio.cached(cache=cache, tll=5)  # type: ignore[call-overload]
     cache.local(namespace="a")  # type: ignore[call-overload]
 
 

@@ -32,6 +32,7 @@ class MemoryBackend:
         self._entries: dict[str, tuple[bytes, float | None]] = {}
 
     def read(self, key: str, timeout: float) -> tuple[bytes, int] | None:
+        """The entry and its remaining lifetime in ms (-1: no expiry), or None."""
         with self._lock:
             data, end = self._entries.get(key, (None, None))
             if data is None:
@@ -45,15 +46,18 @@ class MemoryBackend:
             return data, left
 
     def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
+        """Store a copy for ``ttl_ms`` (0: no expiry), replacing what is there."""
         end = self._clock() + ttl_ms / 1000 if ttl_ms else None
         with self._lock:
             self._entries[key] = (bytes(data), end)
 
     def delete(self, keys: Sequence[str], timeout: float) -> int:
+        """Remove; how many were there."""
         with self._lock:
             return sum(self._entries.pop(key, None) is not None for key in keys)
 
     def delete_prefix(self, prefix: str, timeout: float) -> int:
+        """Remove every key that begins so; how many there were."""
         with self._lock:
             names = [key for key in self._entries if key.startswith(prefix)]
             for key in names:
@@ -61,10 +65,10 @@ class MemoryBackend:
             return len(names)
 
     def ping(self, timeout: float) -> None:
-        pass
+        """It always answers."""
 
     def close(self) -> None:
-        pass
+        """Nothing to close: the entries stay."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -75,6 +79,8 @@ class MemoryBackend:
 
 
 class _Immediate:
+    """The asyncio face of a `MemoryBackend`."""
+
     def __init__(self, store: MemoryBackend) -> None:
         self._store = store
 

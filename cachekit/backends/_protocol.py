@@ -2,8 +2,8 @@
 """What a backend is.
 
 All times are seconds, lifetimes milliseconds. A failure is raised as a
-`cachekit.BackendError` (any other exception counts as one). ``timeout`` bounds the whole
-operation.
+`cachekit.BackendError` (any other exception counts as one). ``timeout`` bounds the
+whole operation.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ class Backend(Protocol):
     def read(self, key: str, timeout: float) -> tuple[bytes, int] | None:
         """The entry and its remaining lifetime in ms (-1: no expiry, -2: the store
         cannot tell), or None."""
+        ...
 
     def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
         """Store for ``ttl_ms`` (0: no expiry), replacing what is there."""
+        ...
 
     def delete(self, keys: Sequence[str], timeout: float) -> int:
         """Remove; how many were there."""
+        ...
 
 
 @runtime_checkable
@@ -42,9 +45,12 @@ class AsyncBackend(Protocol):
 
     async def read(self, key: str, timeout: float) -> tuple[bytes, int] | None:
         """As ``Backend.read``."""
+        ...
 
     async def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
         """As ``Backend.write``."""
+        ...
 
     async def delete(self, keys: Sequence[str], timeout: float) -> int:
         """As ``Backend.delete``."""
+        ...

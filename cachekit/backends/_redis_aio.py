@@ -80,7 +80,7 @@ class AsyncRedisTransport:
             outcome = await connection.submit(commands, 2, deadline)
             remaining, values = outcome
         except Lost as lost:
-            outcome, values = lost, None
+            outcome, remaining, values = lost, None, None
         if type(values) is not list or type(remaining) is not int:
             remaining, values = await self._again(key, commands, 2, deadline, outcome)
         if type(remaining) is not int or type(values) is not list or len(values) != 1:

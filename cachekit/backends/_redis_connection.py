@@ -331,7 +331,7 @@ class Connection(asyncio.Protocol):
             text = f"{self._settings.address}: the server sent more than was asked for"
             self._close(lambda: BackendProtocolError(text))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         text = f"{self._settings.address}: connection reset"
         self._lose(lambda: BackendConnectionError(text, kind="reset"))
 

@@ -19,20 +19,20 @@
 
 enum ck_status {
     CK_OK = 0,
-    CK_MISS = 1,   /* looked, and it is not there */
-    CK_AGAIN = 2,  /* not yet: more bytes, more time or another turn is needed */
-    CK_SKIP = 3,   /* lawful, and deliberately not done (too large, does not shrink) */
+    CK_MISS = 1,  /* looked, and it is not there */
+    CK_AGAIN = 2, /* not yet: more bytes, more time or another turn is needed */
+    CK_SKIP = 3,  /* lawful, and deliberately not done (too large, does not shrink) */
 
     CK_ERR_NOMEM = -1,
-    CK_ERR_ARGUMENT = -2,  /* the caller passed something outside the contract */
-    CK_ERR_CORRUPT = -3,   /* the bytes are not what they claim to be */
-    CK_ERR_LIMIT = -4,     /* size, depth, count or expansion beyond the limits */
-    CK_ERR_IO = -5,        /* a system call failed; the text holds errno's words */
-    CK_ERR_REFUSED = -6,   /* nobody listens there, or the name does not resolve */
-    CK_ERR_TIMEOUT = -7,   /* the deadline passed */
-    CK_ERR_CLOSED = -8,    /* the peer closed or reset the connection */
-    CK_ERR_PROTOCOL = -9,  /* the peer does not speak the protocol */
-    CK_ERR_SERVER = -10,   /* the server answered with an error */
+    CK_ERR_ARGUMENT = -2, /* the caller passed something outside the contract */
+    CK_ERR_CORRUPT = -3,  /* the bytes are not what they claim to be */
+    CK_ERR_LIMIT = -4,    /* size, depth, count or expansion beyond the limits */
+    CK_ERR_IO = -5,       /* a system call failed; the text holds errno's words */
+    CK_ERR_REFUSED = -6,  /* nobody listens there, or the name does not resolve */
+    CK_ERR_TIMEOUT = -7,  /* the deadline passed */
+    CK_ERR_CLOSED = -8,   /* the peer closed or reset the connection */
+    CK_ERR_PROTOCOL = -9, /* the peer does not speak the protocol */
+    CK_ERR_SERVER = -10,  /* the server answered with an error */
 };
 
 #define CK_ERROR_TEXT 160

@@ -70,10 +70,12 @@ ck_cond_wait_until(struct ck_cond *cond, struct ck_mutex *mutex, int64_t deadlin
     int64_t span = deadline - ck_clock_now();
     if (span < 0)
         span = 0;
-    struct timespec relative = {.tv_sec = span / CK_NS_PER_S, .tv_nsec = span % CK_NS_PER_S};
+    struct timespec relative = {.tv_sec = span / CK_NS_PER_S,
+                                .tv_nsec = span % CK_NS_PER_S};
     int rc = pthread_cond_timedwait_relative_np(&cond->raw, &mutex->raw, &relative);
 #else
-    struct timespec at = {.tv_sec = deadline / CK_NS_PER_S, .tv_nsec = deadline % CK_NS_PER_S};
+    struct timespec at = {.tv_sec = deadline / CK_NS_PER_S,
+                          .tv_nsec = deadline % CK_NS_PER_S};
     int rc = pthread_cond_timedwait(&cond->raw, &mutex->raw, &at);
 #endif
     if (rc == ETIMEDOUT)

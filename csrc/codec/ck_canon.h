@@ -49,7 +49,8 @@ ck_canon_int(struct ck_buf *out, int64_t value)
         return;
     }
     uint64_t magnitude = (uint64_t)(value < 0 ? ~value : value);
-    unsigned width = magnitude == 0 ? 1 : (unsigned)(64 - __builtin_clzll(magnitude)) / 8 + 1;
+    unsigned width =
+        magnitude == 0 ? 1 : (unsigned)(64 - __builtin_clzll(magnitude)) / 8 + 1;
     *at = (uint8_t)width;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     memcpy(at + 1, &value, 8); /* there is room for nine; only 1 + width count */

@@ -234,12 +234,14 @@ write_other(struct writer *writer, PyObject *value, int depth)
     else if (type == &PyFloat_Type)
         ck_canon_float(out, PyFloat_AS_DOUBLE(value));
     else if (type == &PyBytes_Type)
-        ck_canon_bytes(out, 'y', PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value));
+        ck_canon_bytes(out, 'y', PyBytes_AS_STRING(value),
+                       (size_t)PyBytes_GET_SIZE(value));
     else if (type == &PyByteArray_Type)
         ck_canon_bytes(out, 'Y', PyByteArray_AS_STRING(value),
                        (size_t)PyByteArray_GET_SIZE(value));
     else if (type == &PyComplex_Type)
-        ck_canon_complex(out, PyComplex_RealAsDouble(value), PyComplex_ImagAsDouble(value));
+        ck_canon_complex(out, PyComplex_RealAsDouble(value),
+                         PyComplex_ImagAsDouble(value));
     else
         return write_container(writer, value, depth);
     return CKPY_BOUND;
@@ -308,7 +310,8 @@ parameter_init(struct ckpy_state *state, struct ckpy_parameter *parameter,
 {
     PyObject *name, *fallback;
     int has_fallback, ignored;
-    if (!PyArg_ParseTuple(description, "UOpp", &name, &fallback, &has_fallback, &ignored))
+    if (!PyArg_ParseTuple(description, "UOpp", &name, &fallback, &has_fallback,
+                          &ignored))
         return -1;
     parameter->name = Py_NewRef(name);
     PyUnicode_InternInPlace(&parameter->name);
@@ -356,7 +359,8 @@ ckpy_signature_init(struct ckpy_state *state, struct ckpy_signature *signature,
         !var_positional && !var_keyword && signature->positional == total;
     for (Py_ssize_t i = 0; i < total; i++) {
         struct ckpy_parameter *parameter = &signature->parameters[i];
-        if (parameter_init(state, parameter, PyTuple_GET_ITEM(parameters, i), tokens) < 0)
+        PyObject *given = PyTuple_GET_ITEM(parameters, i);
+        if (parameter_init(state, parameter, given, tokens) < 0)
             return -1;
         if (parameter->ignored || parameter->opaque)
             signature->plain = false;
@@ -480,7 +484,8 @@ bind_keywords(const struct ckpy_signature *signature, PyObject *const *values,
 
 static enum ckpy_bound
 write_bound(struct writer *writer, const struct ckpy_signature *signature,
-            PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **slots)
+            PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+            PyObject **slots)
 {
     PyObject *extra = NULL;
     Py_ssize_t given = nargs < signature->positional ? nargs : signature->positional;
@@ -533,8 +538,7 @@ write_general(struct writer *writer, const struct ckpy_signature *signature,
             return CKPY_BOUND_FAILED;
         }
     }
-    enum ckpy_bound bound =
-        write_bound(writer, signature, args, nargs, kwnames, slots);
+    enum ckpy_bound bound = write_bound(writer, signature, args, nargs, kwnames, slots);
     if (slots != stack)
         PyMem_Free(slots);
     if (bound == CKPY_BOUND_NOT && signature->loose)

@@ -49,8 +49,8 @@ lifetime_of(struct ckpy_call *call)
     if (call->made.value == Py_None && policy->negative_ttl >= 0)
         ttl = policy->negative_ttl;
     else if (policy->ttl_of != NULL) {
-        PyObject *result = PyObject_CallFunctionObjArgs(
-            call->function->policy.ttl_of, call->made.value, NULL);
+        PyObject *result = PyObject_CallFunctionObjArgs(call->function->policy.ttl_of,
+                                                        call->made.value, NULL);
         ttl = result == NULL ? -1 : PyLong_AsLongLong(result);
         Py_XDECREF(result);
         if (PyErr_Occurred())
@@ -146,7 +146,8 @@ milliseconds(int64_t ns)
 
 /* Header, payload (compressed where it pays), check: a bytes object. */
 static PyObject *
-build_frame(struct ckpy_call *call, const struct ck_buf *raw, int64_t ttl, int64_t usable)
+build_frame(struct ckpy_call *call, const struct ck_buf *raw, int64_t ttl,
+            int64_t usable)
 {
     const struct ckpy_policy *policy = &call->function->policy;
     struct ck_frame frame = {
@@ -249,8 +250,8 @@ ckpy_call_judge(struct ckpy_call *call)
     if (ttl == 0)
         return CK_EV_NOT_CACHEABLE;
     const struct ckpy_policy *policy = &function->policy;
-    int64_t stale = policy->stale_ttl > policy->error_ttl ? policy->stale_ttl
-                                                          : policy->error_ttl;
+    int64_t stale =
+        policy->stale_ttl > policy->error_ttl ? policy->stale_ttl : policy->error_ttl;
     int64_t usable = ck_clock_add(ttl, stale);
     int64_t now = ck_clock_now();
     made->created = now;
@@ -290,9 +291,9 @@ decode(struct ckpy_call *call, const uint8_t *data, size_t len)
     if (function->policy.serializer == NULL)
         return ckpy_decode(call->state, data, len, function->policy.returns);
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)len);
-    PyObject *value = bytes == NULL ? NULL
-                                    : ckpy_function_handout(function, bytes,
-                                                            CKPY_KIND_SERIALIZED);
+    PyObject *value =
+        bytes == NULL ? NULL
+                      : ckpy_function_handout(function, bytes, CKPY_KIND_SERIALIZED);
     Py_XDECREF(bytes);
     return value;
 }
@@ -346,7 +347,8 @@ is_readable(const struct ckpy_policy *policy, const struct ck_frame *frame)
 }
 
 enum ck_event
-ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len, int64_t remaining)
+ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
+               int64_t remaining)
 {
     struct ck_frame frame;
     uint8_t *expanded;

@@ -39,8 +39,7 @@ ask_transport(struct ckpy_call *call)
     case CK_ACT_WRITE:
         return PyObject_CallMethod(transport, "write", "OOLd", name, call->payload,
                                    (long long)call->payload_ttl, seconds);
-    default:
-        return PyObject_CallMethod(transport, "delete", "(O)d", name, seconds);
+    default: return PyObject_CallMethod(transport, "delete", "(O)d", name, seconds);
     }
 }
 

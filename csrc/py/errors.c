@@ -6,7 +6,8 @@
 PyObject *
 ckpy_error_class(struct ckpy_state *state, const char *name)
 {
-    PyObject *module = ckpy_state_import(state, &state->errors, "cachekit._errors", NULL);
+    PyObject *module =
+        ckpy_state_import(state, &state->errors, "cachekit._errors", NULL);
     return module == NULL ? NULL : PyObject_GetAttrString(module, name);
 }
 
@@ -40,8 +41,9 @@ ckpy_raise_uncacheable(struct ckpy_state *state, PyObject *parameter)
 {
     PyObject *cause = ckpy_take_exception();
     PyObject *make = PyObject_GetAttrString(state->errors, "uncacheable_argument");
-    PyObject *error =
-        make == NULL ? NULL : PyObject_CallFunctionObjArgs(make, parameter, cause, NULL);
+    PyObject *error = make == NULL
+                          ? NULL
+                          : PyObject_CallFunctionObjArgs(make, parameter, cause, NULL);
     if (error != NULL)
         ckpy_reraise(error);
     Py_XDECREF(error);

@@ -29,7 +29,8 @@ static PyMemberDef flag_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-PyDoc_STRVAR(flag_doc, "Flag(value=0)\n--\n\nA number that the core reads without a call.");
+PyDoc_STRVAR(flag_doc,
+             "Flag(value=0)\n--\n\nA number that the core reads without a call.");
 
 static PyType_Slot flag_slots[] = {
     {Py_tp_doc, (void *)flag_doc},

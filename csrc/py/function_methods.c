@@ -12,8 +12,8 @@
 /* ---- the public ones ----------------------------------------------------------- */
 
 PyObject *
-ckpy_function_delegate(struct ckpy_function *function, PyObject *object, const char *name,
-                       PyObject *args, PyObject *kwargs)
+ckpy_function_delegate(struct ckpy_function *function, PyObject *object,
+                       const char *name, PyObject *args, PyObject *kwargs)
 {
     Py_ssize_t given = PyTuple_GET_SIZE(args);
     Py_ssize_t at = object == NULL ? -1 : strcmp(name, "put") == 0 ? 1 : 0;
@@ -255,15 +255,25 @@ function_info(PyObject *op, PyObject *Py_UNUSED(ignored))
         evictions = self->owner->evictions;
     }
 #define NUMBER(name) (unsigned long long)stats->name
+    double load_seconds = (double)stats->load_ns / (double)CK_NS_PER_S;
+    /* clang-format off */
     return Py_BuildValue(
-        "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:d,s:K,s:K,s:K,s:n,s:n,s:K}", "l1_hits",
-        NUMBER(l1_hits), "l2_hits", NUMBER(l2_hits), "misses", NUMBER(misses),
-        "stale_hits", NUMBER(stale_hits), "errors", NUMBER(errors), "coalesced",
-        NUMBER(coalesced), "loads", NUMBER(loads), "load_seconds",
-        (double)stats->load_ns / (double)CK_NS_PER_S, "unencodable", NUMBER(unencodable),
-        "oversized", NUMBER(oversized), "uncacheable", NUMBER(uncacheable), "entries",
-        (Py_ssize_t)entries, "bytes", (Py_ssize_t)bytes, "evictions",
-        (unsigned long long)evictions);
+        "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:d,s:K,s:K,s:K,s:n,s:n,s:K}",
+        "l1_hits", NUMBER(l1_hits),
+        "l2_hits", NUMBER(l2_hits),
+        "misses", NUMBER(misses),
+        "stale_hits", NUMBER(stale_hits),
+        "errors", NUMBER(errors),
+        "coalesced", NUMBER(coalesced),
+        "loads", NUMBER(loads),
+        "load_seconds", load_seconds,
+        "unencodable", NUMBER(unencodable),
+        "oversized", NUMBER(oversized),
+        "uncacheable", NUMBER(uncacheable),
+        "entries", (Py_ssize_t)entries,
+        "bytes", (Py_ssize_t)bytes,
+        "evictions", (unsigned long long)evictions);
+    /* clang-format on */
 #undef NUMBER
 }
 
@@ -304,13 +314,14 @@ function_look(PyObject *op, PyObject *key)
     if (value == NULL)
         return NULL;
     double second = (double)CK_NS_PER_S;
-    return Py_BuildValue("(Nddd)", value, (double)(now - created) / second,
-                         fresh == CK_NEVER ? Py_HUGE_VAL : (double)(fresh - now) / second,
-                         usable == CK_NEVER ? Py_HUGE_VAL
-                                            : (double)(usable - now) / second);
+    return Py_BuildValue(
+        "(Nddd)", value, (double)(now - created) / second,
+        fresh == CK_NEVER ? Py_HUGE_VAL : (double)(fresh - now) / second,
+        usable == CK_NEVER ? Py_HUGE_VAL : (double)(usable - now) / second);
 }
 
-#define KEYWORDS(function) (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
+#define KEYWORDS(function)                                                             \
+    (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
 
 PyMethodDef ckpy_function_methods[] = {
     {"invalidate", KEYWORDS(function_invalidate),

@@ -16,7 +16,7 @@ extern PyMethodDef ckpy_function_methods[];
 /* operations.<name>(function, *args, **kwargs); `object` (may be NULL) becomes the first
  * argument of the call that the method speaks of, which in put() comes second. */
 PyObject *
-ckpy_function_delegate(struct ckpy_function *function, PyObject *object, const char *name,
-                       PyObject *args, PyObject *kwargs);
+ckpy_function_delegate(struct ckpy_function *function, PyObject *object,
+                       const char *name, PyObject *args, PyObject *kwargs);
 
 #endif

@@ -28,8 +28,8 @@ struct ckpy_state {
     /* imported when first needed; owned */
     PyObject *errors;
     PyObject *reduce;
-    PyObject *drive;      /* cachekit._aio.drive: a miss of an async function */
-    PyObject *completed;  /* cachekit._aio.completed: a hit of an async function */
+    PyObject *drive;     /* cachekit._aio.drive: a miss of an async function */
+    PyObject *completed; /* cachekit._aio.completed: a hit of an async function */
 
     struct ckpy_guard_state guard;
     struct ckpy_redis_state redis;

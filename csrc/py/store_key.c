@@ -78,7 +78,8 @@ static PyObject *
 generate_store_key(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs != 4 || !PyUnicode_CheckExact(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "generate_store_key(prefix, name, args, kwargs)");
+        PyErr_SetString(PyExc_TypeError,
+                        "generate_store_key(prefix, name, args, kwargs)");
         return NULL;
     }
     PyObject *call = PyTuple_Pack(2, args[2], args[3]);

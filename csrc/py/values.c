@@ -207,7 +207,7 @@ static PyMethodDef functions[] = {
      PyDoc_STR("hold_copy(value, returns=None, limit=sys.maxsize)\n--\n\n"
                "What a hit in memory would return for the value.")},
     {"sizeof", core_sizeof, METH_O,
-     PyDoc_STR("sizeof(value)\n--\n\nBytes of memory that the value takes up.")},
+     PyDoc_STR("sizeof(value, /)\n--\n\nBytes of memory that the value takes up.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -180,7 +180,8 @@ aligned_alloc(size_t alignment, size_t size)
     return real_aligned_alloc(alignment, size);
 }
 
-void *memalign(size_t alignment, size_t size);
+void *
+memalign(size_t alignment, size_t size);
 
 void *
 memalign(size_t alignment, size_t size)
@@ -195,17 +196,17 @@ memalign(size_t alignment, size_t size)
 /* -- locks --------------------------------------------------------------------------*/
 
 /* Each looks its original up once; a race finds the same answer twice. */
-#define PASS_ON(name, type)                                                              \
-    int name(type *lock)                                                                 \
-    {                                                                                    \
-        static int (*volatile real)(type *);                                             \
-        if (real == NULL) {                                                              \
-            int (*found)(type *);                                                        \
-            *(void **)&found = dlsym(RTLD_NEXT, #name);                                  \
-            real = found;                                                                \
-        }                                                                                \
-        count(&lock_calls);                                                              \
-        return real(lock);                                                               \
+#define PASS_ON(name, type)                                                            \
+    int name(type *lock)                                                               \
+    {                                                                                  \
+        static int (*volatile real)(type *);                                           \
+        if (real == NULL) {                                                            \
+            int (*found)(type *);                                                      \
+            *(void **)&found = dlsym(RTLD_NEXT, #name);                                \
+            real = found;                                                              \
+        }                                                                              \
+        count(&lock_calls);                                                            \
+        return real(lock);                                                             \
     }
 
 PASS_ON(pthread_mutex_lock, pthread_mutex_t)

@@ -58,10 +58,14 @@ passed_free(void *context, void *block)
     in->free(in->ctx, block);
 }
 
-void count_python_install(void);
-void count_python_start(void);
-void count_python_stop(void);
-long count_python_calls(void);
+void
+count_python_install(void);
+void
+count_python_start(void);
+void
+count_python_stop(void);
+long
+count_python_calls(void);
 
 void
 count_python_install(void)
