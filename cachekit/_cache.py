@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import RLock
 from functools import partial, update_wrapper
+from weakref import WeakSet
 
 from cachekit import _core
 from cachekit._checks import UNSET
 from cachekit._config import CacheConfig
-from cachekit._errors import ConfigurationError, NotBuiltYet
-from cachekit._identity import Identities
-from cachekit._logging import default_log, enable_debug
-from cachekit._names import store_prefix
+from cachekit._errors import NotBuiltYet
+from cachekit._functions import CachedClassMethod, is_async, look_like_a_function
+from cachekit._logging import default_log
 from cachekit._options import PRESETS, FunctionOptions
-from cachekit._plan import Plan
-from cachekit._signature import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +21,9 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from cachekit._checks import Duration
+    from cachekit._identity import Identities
     from cachekit._named import Names
+    from cachekit._plan import Plan
     from cachekit._store import SharedStore
     from cachekit._typed import Factory, LocalFactory
     from cachekit._types import Invalidation, Never
@@ -32,7 +32,6 @@ else:
 
 __all__ = ["Cache"]
 
-_CO_GENERATOR, _CO_COROUTINE, _CO_ITERABLE, _CO_ASYNC = 0x20, 0x80, 0x100, 0x200
 _MEGABYTE = 1024 * 1024
 
 
@@ -64,11 +63,12 @@ class Cache(Factory):
         self._given = config
         self._backend = backend
         self._config: CacheConfig | None = None
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._off = _core.Flag()
         self._memory: _core.Memory | None = None
         self._stores: dict[Any, SharedStore] = {}
-        self._identities = Identities()
+        self._identities: Identities | None = None
+        self._functions: WeakSet[_core.CachedFunction] = WeakSet()  # with a plan
         self._named: dict[Any, Names] = {}
         self._own: tuple[SharedStore | None, Names] | None = None
         self._disabled: Any = None  # a ContextVar, made by the first disabled()
@@ -128,20 +128,20 @@ class Cache(Factory):
         if isinstance(function, staticmethod):
             return staticmethod(self._wrap(options, function.__func__))
         if isinstance(function, classmethod):
-            return _ClassMethod(self._wrap(options, function.__func__))
+            return CachedClassMethod(self._wrap(options, function.__func__))
         return self._cached(function, partial(self._plan_for, options))
 
     def _cached(self, function: Any, resolve: Callable[[Any], Plan]) -> Any:
-        is_async = _is_async(function)
+        asynchronous = is_async(function)
         operations: Any
-        if is_async:
+        if asynchronous:
             from cachekit._operations import AsyncOperations as operations
         else:
             from cachekit._operations import Operations as operations
-        wrapper = _core.CachedFunction(function, resolve, operations, is_async)
+        wrapper = _core.CachedFunction(function, resolve, operations, asynchronous)
         update_wrapper(wrapper, function)
-        if is_async:
-            _look_like_a_function(wrapper, function)
+        if asynchronous:
+            look_like_a_function(wrapper, function)
         return wrapper
 
     # -- plans ------------------------------------------------------------------------
@@ -165,50 +165,14 @@ class Cache(Factory):
         return self._config
 
     def _plan_for(self, options: FunctionOptions, wrapper: Any) -> Plan:
-        function = wrapper.__wrapped__
-        with self._lock:
-            config = self.config
-            config.require_built(encryption=options.encryption)
-            options = options.resolve(config)
-            if options.debug:
-                enable_debug()
-            identity = self._identities.identify(function, options.name)
-            store = self._store_of(options)
-            if (
-                options.full_key is None
-                and store is not None
-                and not identity.shareable
-            ):
-                _tell_not_shared(identity)
-                store = None
-            self._check_serializer(options, store)
-            named = None
-            if options.full_key is not None:
-                named = self._names(options.namespace, store)
-                named.join(wrapper)
-            plan = Plan(
-                cache=self,
-                function=function,
-                options=options,
-                identity=identity if named is None else named.identity,
-                prefix=store_prefix(
-                    options.namespace,
-                    identity.name if named is None else named.identity.name,
-                ),
-                signature=describe(function, options.ignore),
-                memory=self._memory_of(options),
-                store=store,
-                is_async=_is_async(function),
-                tokens=_tokens() if options.references else None,
-                names_of=None if named is None else named.function,
-            )
-            plan.names = named
-            return plan
+        from cachekit._resolve import plan_for
+
+        return plan_for(self, options, wrapper)
 
     def _memory_of(self, options: FunctionOptions) -> _core.Memory | None:
         if options.max_entries is not None:
             return _core.Memory(max_entries=options.max_entries)
-        if not options.l1_enabled:
+        if not options.l1_enabled and not options.references:
             return None
         if self._memory is None:
             self._memory = _core.Memory(
@@ -251,16 +215,6 @@ class Cache(Factory):
             store = SharedStore(backend, self.config, breaker=breaker)
             self._stores[key] = store
         return store
-
-    @staticmethod
-    def _check_serializer(options: FunctionOptions, store: SharedStore | None) -> None:
-        if store is None or not getattr(options.serializer, "requires_signing", False):
-            return
-        raise ConfigurationError(
-            "a function with a shared store cannot use this serializer without signing",
-            hint="Give it allow_unsigned=True if only trusted programs reach the "
-            "store, or backend=None",
-        )
 
     # -- switching off ----------------------------------------------------------------
 
@@ -342,6 +296,10 @@ class Cache(Factory):
             raise NotBuiltYet("clear(namespace=)")
         if self._memory is not None:
             self._memory.clear()
+        with self._lock:
+            functions = list(self._functions)
+        for function in functions:  # those under way fill nothing; tables of their own
+            function._sweep()
 
     # -- health -----------------------------------------------------------------------
 
@@ -427,77 +385,6 @@ class Cache(Factory):
 
 
 # -- parts ----------------------------------------------------------------------------
-
-
-def _tokens() -> Any:
-    from cachekit._tokens import Tokens
-
-    return Tokens()
-
-
-def _tell_not_shared(identity: Any) -> None:
-    default_log().once(
-        ("not_shared", identity.name),
-        "warning",
-        "%s is kept in memory only, because %s; give it name= to share its entries",
-        identity.name,
-        identity.reason,
-        event="not_shared",
-        function=identity.name,
-    )
-
-
-def _flags(function: Any) -> int:
-    while isinstance(function, partial):
-        function = function.func
-    code = getattr(function, "__code__", None)
-    if code is None and not isinstance(function, type):
-        code = getattr(type(function).__call__, "__code__", None)
-    return getattr(code, "co_flags", 0)
-
-
-def _is_async(function: Any) -> bool:
-    """Judge what is decorated. Raises TypeError for what cannot be cached."""
-    if not callable(function):
-        raise TypeError(f"cannot cache a {type(function).__qualname__}: no function")
-    flags = _flags(function)
-    if flags & (_CO_GENERATOR | _CO_ASYNC) and not flags & _CO_ITERABLE:
-        kind = "an async generator" if flags & _CO_ASYNC else "a generator"
-        name = getattr(function, "__qualname__", repr(function))
-        raise TypeError(
-            f"{name} is {kind} function: what it yields can be used only once and "
-            "cannot be cached; return a list or a tuple"
-        )
-    if flags & (_CO_COROUTINE | _CO_ITERABLE):
-        return True
-    return getattr(function, "_is_coroutine_mark", None) is not None
-
-
-def _look_like_a_function(wrapper: Any, function: Any) -> None:
-    """What inspect.iscoroutinefunction asks of an object that is no function."""
-    for name in ("__code__", "__defaults__", "__kwdefaults__"):
-        value = getattr(function, name, None)
-        if value is not None or name != "__code__":
-            setattr(wrapper, name, value)
-    import sys
-
-    if sys.version_info >= (3, 12):
-        import inspect
-
-        inspect.markcoroutinefunction(wrapper)
-
-
-class _ClassMethod:
-    """``@cache`` above ``@classmethod``: binds the class, the cached methods too."""
-
-    def __init__(self, cached: Any) -> None:
-        self.__func__ = cached
-        self.__wrapped__ = cached.__wrapped__
-        self.__doc__ = cached.__doc__
-        self.__name__ = cached.__name__
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self.__func__.__get__(owner if owner is not None else type(instance))
 
 
 class _Disabled:

@@ -78,7 +78,8 @@ class Names:
         self.identity = NAME
         self._prefix = store_prefix(namespace, NAME.name)
         self._hides_failures: bool = cache.config.fallback_enabled
-        self._sharers: weakref.WeakSet[_core.CachedFunction] = weakref.WeakSet()
+        # Replaced and never changed: others may be going through it.
+        self._sharers: tuple[weakref.ref[_core.CachedFunction], ...] = ()
         self.function = self._make(_nothing, Operations, None)
         self._twin: _core.CachedFunction | None = None
 
@@ -115,18 +116,25 @@ class Names:
     def _async(self) -> _core.CachedFunction:
         """The same for asyncio, made when first asked for."""
         if self._twin is None:
-            self._twin = self._make(_nothing_async, AsyncOperations, self.function)
+            with self._cache._lock:
+                if self._twin is None:
+                    self._twin = self._make(
+                        _nothing_async, AsyncOperations, self.function
+                    )
         return self._twin
 
     def join(self, function: _core.CachedFunction) -> None:
-        """``function`` has its entries here."""
-        self._sharers.add(function)
+        """``function`` has its entries here. Holds the lock of the cache."""
+        living = (one for one in self._sharers if one() not in (None, function))
+        self._sharers = (*living, weakref.ref(function))
 
     def forget(self, key: bytes) -> None:
         """Remove from memory; whoever is at work on it, for whichever function, does
         not fill it any more."""
-        for function in list(self._sharers):
-            function._forget(key)
+        for sharer in self._sharers:
+            function = sharer()
+            if function is not None:
+                function._forget(key)
 
     # -- blocking ---------------------------------------------------------------------
 

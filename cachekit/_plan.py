@@ -60,6 +60,7 @@ class Plan:
         memory: _core.Memory | None,
         store: SharedStore | None,
         is_async: bool,
+        returns: Any = None,
         tokens: Any = None,
         names_of: _core.CachedFunction | None = None,
     ) -> None:
@@ -76,6 +77,7 @@ class Plan:
         self.memory = memory
         self.off = cache._off
         self.tokens = tokens
+        self.returns = returns
         self.names_of = names_of
         self.pending = None if store is None else store.pending.flag
         self.guard = None if store is None else store.guard
@@ -117,7 +119,6 @@ class Plan:
         self.cache_if = options.cache_if
         self.full_key = options.full_key is not None
         self.key_of = options.full_key or options.key
-        self.returns = options.returns
 
     def _lifetime_of(self, value: Any) -> int:
         """``ttl=callable``: the callable's answer, judged like any ttl."""
@@ -228,14 +229,8 @@ class Plan:
             type(error).__name__,
         )
 
-    def _called(self, action: str) -> None:
-        self._log.debug(
-            "%s: %s", self.name, action, event="call", function=self.name, action=action
-        )
-
 
 _REPORTS: dict[str, Callable[[Plan, Any], None]] = {
-    "called": Plan._called,
     "corrupt": Plan._corrupt,
     "iterator": Plan._iterator,
     "judge_raised": Plan._judge_raised,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -87,6 +89,29 @@ def test_no_line_is_drawn_over_where_there_is_no_terminal(
 ) -> None:
     said, _ = through_an_outage
     assert "\r" not in said and "\033" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_it_takes_its_server_with_it(tmp_path: Path, number: int) -> None:
+    require("redis-server")
+    demo = subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / "demo.py"), "--out", str(tmp_path)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with demo:
+        port = None
+        for line in demo.stdout:
+            if "server of our own" in line:
+                port = int(line.rpartition(":")[2])
+                break
+        demo.send_signal(number)
+        assert demo.wait(20) != 0
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 1.0)
 
 
 def test_runs_on_memory_alone_and_says_so(tmp_path: Path) -> None:

@@ -207,6 +207,17 @@ make_payload(struct ckpy_call *call, int64_t ttl, int64_t usable)
     return rc;
 }
 
+/* Was foreign code ended by what is no Exception (Ctrl-C, SystemExit)? Then so is the
+ * call, and it keeps the exception. */
+static bool
+was_stopped(struct ckpy_call *call)
+{
+    if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_Exception))
+        return false;
+    Py_XSETREF(call->exception, ckpy_take_exception());
+    return true;
+}
+
 /* What became of holding or encoding. */
 static enum ck_event
 refuse(struct ckpy_call *call, int rc)
@@ -217,6 +228,8 @@ refuse(struct ckpy_call *call, int rc)
         ckpy_function_report(function, "oversized", NULL);
         return CK_EV_NOT_CACHEABLE;
     }
+    if (was_stopped(call))
+        return CK_EV_ABORTED;
     PyObject *failure = ckpy_take_exception();
     Py_XSETREF(call->failure, failure);
     function->stats.unencodable++;
@@ -228,6 +241,8 @@ refuse(struct ckpy_call *call, int rc)
 static enum ck_event
 judge_raised(struct ckpy_call *call)
 {
+    if (was_stopped(call))
+        return CK_EV_ABORTED;
     PyObject *exception = ckpy_take_exception();
     ckpy_function_report(call->function, "judge_raised", exception);
     Py_XDECREF(exception);
@@ -298,6 +313,19 @@ decode(struct ckpy_call *call, const uint8_t *data, size_t len)
     return value;
 }
 
+/* ms since the entry was made, 0 to 100 years: whoever wrote it may have written
+ * anything. */
+static int64_t
+age_by_wall_clock(const struct ck_frame *frame)
+{
+    const int64_t longest = INT64_C(36525) * 86400 * 1000;
+    uint64_t now = ck_clock_wall_ms();
+    if (frame->created >= now)
+        return 0;
+    return now - frame->created < (uint64_t)longest ? (int64_t)(now - frame->created)
+                                                    : longest;
+}
+
 /* Where on its time line the entry stands. */
 static enum ck_event
 place_in_time(struct ckpy_call *call, const struct ck_frame *frame, int64_t remaining)
@@ -305,16 +333,16 @@ place_in_time(struct ckpy_call *call, const struct ck_frame *frame, int64_t rema
     const struct ckpy_policy *policy = &call->function->policy;
     struct ckpy_value *found = &call->found;
     bool never = frame->total == CK_FRAME_NEVER;
-    int64_t wall_age = (int64_t)(ck_clock_wall_ms() - frame->created);
+    int64_t wall_age = age_by_wall_clock(frame);
     if (remaining == -2 && !never)
-        remaining = frame->total - (wall_age > 0 ? wall_age : 0);
+        remaining = frame->total - wall_age;
     else if ((remaining == -1) != never && remaining != -2)
         return CK_EV_READ_MISS; /* somebody changed its expiry: trust nothing */
     if (!never && remaining <= 0)
         return CK_EV_READ_MISS;
+    if (!never && remaining > frame->total)
+        remaining = frame->total; /* an age below 0 is 0, and no more than all is left */
     int64_t age = never ? wall_age : frame->total - remaining;
-    if (age < 0)
-        age = 0;
     int64_t now = ck_clock_now();
     found->created = now - age * CK_NS_PER_MS;
     found->fresh_until = frame->fresh == CK_FRAME_NEVER
@@ -346,6 +374,17 @@ is_readable(const struct ckpy_policy *policy, const struct ck_frame *frame)
             frame->serializer_name == policy->serializer_name);
 }
 
+/* Why the bytes gave no value. */
+static enum ck_event
+what_went_wrong(struct ckpy_call *call, enum ck_status status)
+{
+    if (was_stopped(call))
+        return CK_EV_ABORTED;
+    bool memory = status == CK_ERR_NOMEM ||
+                  (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_MemoryError));
+    return memory ? CK_EV_READ_MISS : CK_EV_READ_CORRUPT;
+}
+
 enum ck_event
 ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
                int64_t remaining)
@@ -370,9 +409,7 @@ ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
             value = decode(call, frame.payload, frame.payload_len);
         ck_free(expanded);
         if (value == NULL) {
-            event = status == CK_ERR_NOMEM || PyErr_ExceptionMatches(PyExc_MemoryError)
-                        ? CK_EV_READ_MISS
-                        : CK_EV_READ_CORRUPT;
+            event = what_went_wrong(call, status);
             PyErr_Clear();
         }
     }

@@ -127,7 +127,10 @@ def call_bound() -> None:
 
 
 def run(*jobs: Any) -> Any:
-    return loop.run_until_complete(asyncio.gather(*jobs, return_exceptions=True))
+    async def main() -> Any:
+        return await asyncio.gather(*jobs, return_exceptions=True)
+
+    return loop.run_until_complete(main())
 
 
 def call_cancelled() -> None:
@@ -217,7 +220,7 @@ def main(kind: str) -> None:
     call = KINDS[kind]
     rounds = 60 if kind in ("together", "functions") else ROUND
     failures = []
-    for attempt in range(8):
+    for _attempt in range(8):
         for _ in range(rounds):
             call()
         blocks, size = settle()

@@ -1,7 +1,8 @@
-"""An instance that goes gives back its reference to its type: argv[1] names the type."""
+"""An instance that goes gives back its reference to its type, which argv[1] names."""
 
 import asyncio
 import gc
+import itertools
 import sys
 
 from cachekit import Cache, _core
@@ -34,6 +35,7 @@ class Owner:
 
 
 flights: list[object] = []
+numbers = itertools.count(10)
 
 
 def flights_of_both() -> object:
@@ -56,7 +58,7 @@ async def failing() -> None:
 
 
 def abandoned_call() -> object:
-    call = flying._begin(_core.MODE_REFRESH, (5,), {})
+    call = flying._begin(_core.MODE_REFRESH, (next(numbers),), {})
     assert call.leads
     return call
 

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""From a decorated function to its plan: what happens at its first use."""
+
+from __future__ import annotations
+
+
+from cachekit._errors import ConfigurationError
+from cachekit._functions import is_async
+from cachekit._identity import Identities
+from cachekit._logging import default_log, enable_debug
+from cachekit._names import store_prefix
+from cachekit._plan import Plan
+from cachekit._signature import describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cachekit._cache import Cache
+    from cachekit._identity import Identity
+    from cachekit._options import FunctionOptions
+    from cachekit._store import SharedStore
+
+__all__ = ["plan_for"]
+
+
+def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
+    """Decide everything about one function of ``cache``.
+
+    Raises ``ConfigurationError`` for what only shows now: a bad variable, two
+    functions of one ``name=``, a serializer that a shared store must not have.
+    """
+    function = wrapper.__wrapped__
+    with cache._lock:
+        config = cache.config
+        config.require_built(encryption=options.encryption)
+        options = options.resolve(config)
+        if options.debug:
+            enable_debug()
+        if cache._identities is None:
+            cache._identities = Identities()
+        identity = cache._identities.identify(function, options.name)
+        store = cache._store_of(options)
+        named = None
+        if options.full_key is not None:
+            named = cache._names(options.namespace, store)
+            named.join(wrapper)
+            identity = named.identity
+        elif store is not None and not identity.shareable:
+            _tell_not_shared(identity)
+            store = None
+        _check_serializer(options, store)
+        plan = Plan(
+            cache=cache,
+            function=function,
+            options=options,
+            identity=identity,
+            prefix=store_prefix(options.namespace, identity.name),
+            signature=describe(function, options.ignore),
+            memory=cache._memory_of(options),
+            store=store,
+            is_async=is_async(function),
+            returns=_returns(function, options.returns),
+            tokens=_tokens() if options.references else None,
+            names_of=None if named is None else named.function,
+        )
+        plan.names = named
+        cache._functions.add(wrapper)
+        return plan
+
+
+def _check_serializer(options: FunctionOptions, store: SharedStore | None) -> None:
+    if store is None or not getattr(options.serializer, "requires_signing", False):
+        return
+    raise ConfigurationError(
+        "a function with a shared store cannot use this serializer without signing",
+        hint="Give it allow_unsigned=True if only trusted programs reach the store, or "
+        "backend=None",
+    )
+
+
+#: What an annotation may be without saying more than the value itself does.
+_PLAIN = frozenset(
+    "None bool int float complex str bytes list tuple dict set frozenset object Any".split()
+)
+
+
+def _returns(function: Any, given: Any) -> Any:
+    """The type that values are read back into: ``returns=``, else the annotation where
+    it says more than a value does; None where neither does."""
+    if isinstance(given, tuple):
+        import typing
+
+        return typing.Union[given]
+    if given is not None:
+        return given
+    annotation = getattr(function, "__annotations__", {}).get("return")
+    if annotation is None or getattr(annotation, "__name__", annotation) in _PLAIN:
+        return None
+    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
+        return annotation
+    import typing
+
+    try:
+        return typing.get_type_hints(function).get("return")
+    except Exception:
+        # A name that exists for the type checker only, or not any more.
+        return None
+
+
+def _tokens() -> Any:
+    from cachekit._tokens import Tokens
+
+    return Tokens()
+
+
+def _tell_not_shared(identity: Identity) -> None:
+    default_log().once(
+        ("not_shared", identity.name),
+        "warning",
+        "%s is kept in memory only, because %s; give it name= to share its entries",
+        identity.name,
+        identity.reason,
+        event="not_shared",
+        function=identity.name,
+    )
