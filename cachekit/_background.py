@@ -62,8 +62,12 @@ class Workers:
                 )
                 try:
                     thread.start()
-                except BaseException:  # no more threads, or exit has begun
+                except RuntimeError:
+                    if self._threads:
+                        return  # no more threads: one of ours will come to it
                     self._jobs.pop()
+                    if not threading.main_thread().is_alive():
+                        return  # exit has begun
                     raise
                 self._threads.add(thread)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from _thread import RLock
 from functools import partial, update_wrapper
 from weakref import WeakSet
@@ -73,6 +74,7 @@ class Cache(Factory):
         self._own: tuple[SharedStore | None, Names] | None = None
         self._disabled: Any = None  # a ContextVar, made by the first disabled()
         self._enabled = True  # False once ``enabled`` was found to be so
+        _all.add(self)
 
     # -- the decorator ----------------------------------------------------------------
 
@@ -385,6 +387,18 @@ class Cache(Factory):
 
 
 # -- parts ----------------------------------------------------------------------------
+
+_all: WeakSet[Cache] = WeakSet()
+
+
+def _after_fork() -> None:
+    """Whoever held a lock when the process forked is not in the child."""
+    for cache in list(_all):
+        cache._lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Disabled:

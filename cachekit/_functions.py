@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is decorated: blocking or async, cacheable at all, and how a cached one looks."""
+"""What is decorated: blocking or async, cacheable or not; how a cached one looks."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-
 from cachekit._errors import ConfigurationError
 from cachekit._functions import is_async
 from cachekit._identity import Identities
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cachekit._cache import Cache
+    from cachekit._config import CacheConfig
     from cachekit._identity import Identity
     from cachekit._options import FunctionOptions
     from cachekit._store import SharedStore
@@ -50,6 +50,7 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
             _tell_not_shared(identity)
             store = None
         _check_serializer(options, store)
+        _check_size(options, config, store)
         plan = Plan(
             cache=cache,
             function=function,
@@ -79,9 +80,23 @@ def _check_serializer(options: FunctionOptions, store: SharedStore | None) -> No
     )
 
 
+def _check_size(
+    options: FunctionOptions, config: CacheConfig, store: SharedStore | None
+) -> None:
+    """A value that the transports refuse to read must not be written either."""
+    if store is None or options.max_value_size <= config.max_value_size:
+        return
+    raise ConfigurationError(
+        f"max_value_size={options.max_value_size} of a function is more than the "
+        f"{config.max_value_size} bytes that its store is read with",
+        hint="Raise max_value_size in CacheConfig, or CACHEKIT_MAX_VALUE_SIZE",
+    )
+
+
 #: What an annotation may be without saying more than the value itself does.
 _PLAIN = frozenset(
-    "None bool int float complex str bytes list tuple dict set frozenset object Any".split()
+    ("None", "bool", "int", "float", "complex", "str", "bytes", "object", "Any")
+    + ("list", "tuple", "dict", "set", "frozenset")
 )
 
 
@@ -91,7 +106,7 @@ def _returns(function: Any, given: Any) -> Any:
     if isinstance(given, tuple):
         import typing
 
-        return typing.Union[given]
+        return typing.Union[given]  # noqa: UP007
     if given is not None:
         return given
     annotation = getattr(function, "__annotations__", {}).get("return")

@@ -9,6 +9,7 @@ import inspect
 import io
 import logging
 import pickle
+import sys
 import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -339,10 +340,14 @@ def test_classmethods_and_staticmethods_above_and_below(cache: Cache) -> None:
                 assert owner.above_static(2) == 2
                 assert owner.below_static(2) == 2
         for name in ("above_class", "below_class"):
+            # From 3.13 on, classmethod asks nothing of what it wraps: its methods do
+            # not know the class.
+            bound = name == "above_class" or sys.version_info < (3, 13)
+            both, derived = (() if bound else (kind,) for kind in (Both, Derived))
             assert getattr(Both, name).cache_info().misses == 2
-            assert getattr(Both, name).invalidate(1) is Invalidation.DELIVERED
-            assert getattr(Both, name).entry(1) is None
-            assert getattr(Derived, name).entry(1) is not None
+            assert getattr(Both, name).invalidate(*both, 1) is Invalidation.DELIVERED
+            assert getattr(Both, name).entry(*both, 1) is None
+            assert getattr(Derived, name).entry(*derived, 1) is not None
         for name in ("above_static", "below_static"):
             assert getattr(Both, name).cache_info()[:2] == (7, 1)
             assert getattr(Both(), name).peek(2) == 2

@@ -303,7 +303,8 @@ class Connection(asyncio.Protocol):
             replies = self._feed(data)
         except (BackendProtocolError, MemoryError) as error:
             text = f"{self._settings.address}: {error}"
-            self._close(lambda: BackendProtocolError(text))
+            kind, counts = getattr(error, "kind", None), getattr(error, "counts", None)
+            self._close(lambda: BackendProtocolError(text, kind=kind, counts=counts))
             return
         if self._partial is not None:
             replies = self._partial + replies

@@ -23,7 +23,8 @@ enum ck_redis_fault {
     CK_REDIS_RESET,           /* closed or reset before the first byte of a reply */
     CK_REDIS_RESET_IN_REPLY,  /* the same within the replies */
     CK_REDIS_TLS,             /* the handshake, the verification or a record failed */
-    CK_REDIS_PROTOCOL,        /* bytes that are no reply, or a reply over the limits */
+    CK_REDIS_PROTOCOL,        /* bytes that are no reply */
+    CK_REDIS_OVERSIZED,       /* a reply over the limits: says nothing of the store */
     CK_REDIS_AUTH,            /* the server refused the user or the password */
     CK_REDIS_REPLY,           /* the server answered with an error: see `kind` */
     CK_REDIS_POOL,            /* no free connection in time */

@@ -18,6 +18,7 @@ static const struct {
     [CK_REDIS_RESET_IN_REPLY] = {"BackendConnectionError", "reset", -1},
     [CK_REDIS_TLS] = {"BackendConnectionError", "tls", -1},
     [CK_REDIS_PROTOCOL] = {"BackendProtocolError", "protocol", -1},
+    [CK_REDIS_OVERSIZED] = {"BackendProtocolError", "oversized", 0},
     [CK_REDIS_AUTH] = {"BackendAuthenticationError", "auth", -1},
     [CK_REDIS_REPLY] = {"BackendReplyError", NULL, -1},
     [CK_REDIS_POOL] = {"PoolTimeout", "pool", 0},

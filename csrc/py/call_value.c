@@ -340,8 +340,9 @@ place_in_time(struct ckpy_call *call, const struct ck_frame *frame, int64_t rema
         return CK_EV_READ_MISS; /* somebody changed its expiry: trust nothing */
     if (!never && remaining <= 0)
         return CK_EV_READ_MISS;
+    /* An age below 0 is 0, and no more than all is left. */
     if (!never && remaining > frame->total)
-        remaining = frame->total; /* an age below 0 is 0, and no more than all is left */
+        remaining = frame->total;
     int64_t age = never ? wall_age : frame->total - remaining;
     int64_t now = ck_clock_now();
     found->created = now - age * CK_NS_PER_MS;

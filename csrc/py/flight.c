@@ -165,13 +165,25 @@ ckpy_flight_join(struct ckpy_function *function, enum ck_mode mode, PyObject *ke
                : CK_EV_FOLLOWS;
 }
 
+static bool
+interpreter_ends(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+
 /* Wake the tasks that wait: on their own loops, through Python. */
 static void
 wake_tasks(PyObject *waiters)
 {
     PyObject *aio = PyImport_ImportModule("cachekit._aio");
     PyObject *done = aio == NULL ? NULL : PyObject_CallMethod(aio, "wake", "O", waiters);
-    if (done == NULL)
+    if (done == NULL && interpreter_ends())
+        PyErr_Clear(); /* modules are gone, and no loop will ever run again */
+    else if (done == NULL)
         PyErr_WriteUnraisable(waiters);
     Py_XDECREF(done);
     Py_XDECREF(aio);

@@ -224,12 +224,6 @@ ckpy_guard_leave(PyObject *guard, struct ck_ticket ticket, enum ck_verdict verdi
     leave((struct ckpy_guard *)guard, ticket, verdict);
 }
 
-void
-ckpy_guard_answered(PyObject *guard)
-{
-    answered((struct ckpy_guard *)guard);
-}
-
 bool
 ckpy_guard_check(const struct ckpy_guard_state *state, PyObject *object)
 {

@@ -48,9 +48,4 @@ ckpy_guard_enter(PyObject *guard, struct ck_ticket *ticket);
 void
 ckpy_guard_leave(PyObject *guard, struct ck_ticket ticket, enum ck_verdict verdict);
 
-/* A PING outside any operation was answered: full allowance; an open breaker becomes
- * half-open. */
-void
-ckpy_guard_answered(PyObject *guard);
-
 #endif

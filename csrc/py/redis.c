@@ -82,9 +82,11 @@ run(RedisClient *self, struct builder *builder, int64_t timeout,
     return -1;
 }
 
-int
-ckpy_redis_read(PyObject *client, PyObject *key, int64_t timeout, PyObject **data,
-                int64_t *remaining_ms)
+/* 1 and the entry as new bytes in `*data` with its remaining lifetime (-1: it has no
+ * expiry); 0 when there is none; -1 with an exception. `timeout` in ns. */
+static int
+read_entry(RedisClient *self, PyObject *key, int64_t timeout, PyObject **data,
+           int64_t *remaining_ms)
 {
     struct ck_resp_arg pttl[2] = {ARG("PTTL")}, mget[2] = {ARG("MGET")};
     struct ck_resp_reply *replies[2];
@@ -95,7 +97,7 @@ ckpy_redis_read(PyObject *client, PyObject *key, int64_t timeout, PyObject **dat
     builder_init(&builder, CKPY_SHAPE_READ, 2);
     ck_resp_command(&builder.bytes, 2, pttl);
     ck_resp_command(&builder.bytes, 2, mget);
-    int rc = run((RedisClient *)client, &builder, timeout, replies);
+    int rc = run(self, &builder, timeout, replies);
     ck_buf_fini(&builder.bytes);
     if (rc < 0)
         return -1;
@@ -145,9 +147,10 @@ build_write(struct builder *builder, const struct ck_resp_arg *key, const void *
     }
 }
 
-int
-ckpy_redis_write(PyObject *client, PyObject *key, const void *data, size_t size,
-                 int64_t ttl_ms, int64_t timeout)
+/* 0, or -1 with an exception. `timeout` in ns; `ttl_ms` 0: no expiry. */
+static int
+write_entry(RedisClient *self, PyObject *key, const void *data, size_t size,
+            int64_t ttl_ms, int64_t timeout)
 {
     struct ck_resp_arg name;
     struct ck_resp_reply *reply;
@@ -160,7 +163,7 @@ ckpy_redis_write(PyObject *client, PyObject *key, const void *data, size_t size,
     }
     builder_init(&builder, CKPY_SHAPE_OK, 1);
     build_write(&builder, &name, data, size, ttl_ms);
-    int rc = run((RedisClient *)client, &builder, timeout, &reply);
+    int rc = run(self, &builder, timeout, &reply);
     ck_buf_fini(&builder.bytes);
     if (rc == 0)
         ck_resp_reply_free(reply);
@@ -212,7 +215,7 @@ client_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     if (check_count("read", nargs, 2) < 0 ||
         parse_timeout((RedisClient *)self, args[1], &timeout) < 0)
         return NULL;
-    int found = ckpy_redis_read(self, args[0], timeout, &data, &remaining);
+    int found = read_entry((RedisClient *)self, args[0], timeout, &data, &remaining);
     if (found <= 0)
         return found == 0 ? Py_NewRef(Py_None) : NULL;
     return Py_BuildValue("(NL)", data, (long long)remaining);
@@ -231,8 +234,8 @@ client_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     if (PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE) < 0)
         return NULL;
-    int rc =
-        ckpy_redis_write(self, args[0], data.buf, (size_t)data.len, ttl_ms, timeout);
+    int rc = write_entry((RedisClient *)self, args[0], data.buf, (size_t)data.len,
+                         ttl_ms, timeout);
     PyBuffer_Release(&data);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -512,12 +515,6 @@ static PyType_Spec client_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = client_slots,
 };
-
-bool
-ckpy_redis_check(const struct ckpy_redis_state *redis, PyObject *client)
-{
-    return Py_TYPE(client) == redis->client_type;
-}
 
 int
 ckpy_redis_exec(PyObject *module, struct ckpy_state *state)

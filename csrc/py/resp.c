@@ -2,6 +2,7 @@
 #include "py/resp.h"
 
 #include "net/ck_resp.h"
+#include "py/backend_errors.h"
 #include "py/errors.h"
 #include "py/state.h"
 
@@ -156,7 +157,13 @@ raise_failure(struct resp_reader *self)
     const struct ck_error *error = &self->reader.error;
     if (error->status == CK_ERR_NOMEM)
         return PyErr_NoMemory();
-    ckpy_raise(self->state, "BackendProtocolError", "the server sent %s", error->text);
+    bool oversized = error->status == CK_ERR_LIMIT;
+    PyObject *exception = ckpy_backend_error(
+        self->state, "BackendProtocolError", oversized ? "oversized" : "protocol",
+        oversized ? 0 : -1, "the server sent %s", error->text);
+    if (exception != NULL)
+        ckpy_reraise(exception);
+    Py_XDECREF(exception);
     return NULL;
 }
 
