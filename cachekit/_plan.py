@@ -9,7 +9,7 @@ to people comes back through ``report``.
 from __future__ import annotations
 
 from cachekit import _core
-from cachekit._checks import to_ns
+from cachekit._checks import NEVER_NS, to_ns
 from cachekit._logging import default_log
 from cachekit._signature import bind
 
@@ -99,7 +99,8 @@ class Plan:
         self.ttl_of = None if options.ttl_ns is not None else self._lifetime_of
         self.stale_ttl = options.stale_ttl_ns
         self.error_ttl = options.stale_if_error_ttl_ns
-        self.l1_ttl = options.l1_ttl_ns
+        # References are all there is: nothing to ask instead.
+        self.l1_ttl = NEVER_NS if options.references else options.l1_ttl_ns
         self.negative_ttl = -1 if negative is None else negative
         self.stale_retry = options.stale_retry_ns
         self.flight_timeout = options.single_flight_timeout_ns

@@ -65,6 +65,9 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
             tokens=_tokens() if options.references else None,
             names_of=None if named is None else named.function,
         )
+        if plan.serializer is not None:
+            # In a form that the others under these names cannot read.
+            plan.names_of = None
         plan.names = named
         cache._functions.add(wrapper)
         return plan
@@ -110,10 +113,13 @@ def _returns(function: Any, given: Any) -> Any:
     if given is not None:
         return given
     annotation = getattr(function, "__annotations__", {}).get("return")
-    if annotation is None or getattr(annotation, "__name__", annotation) in _PLAIN:
+    if annotation is None:
         return None
-    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
-        return annotation
+    if not hasattr(annotation, "__args__"):
+        if getattr(annotation, "__name__", annotation) in _PLAIN:
+            return None
+        if isinstance(annotation, type):
+            return annotation
     import typing
 
     try:

@@ -591,7 +591,6 @@ def test_an_error_never_repeats_what_was_sent(run):
     [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b":1\r\n$2147483648\r\n",
-        b":1\r\n*1\r\n$5000\r\n",
         b":1\r\n*2147483647\r\n",
         b":1\r\n:1\r\n",
         b":1\r\n*0\r\n",
@@ -616,6 +615,19 @@ def test_nonsense_is_a_protocol_error_or_a_miss_and_never_a_value(run, reply):
         began = time.monotonic()
         run(main())
         assert time.monotonic() - began < 1.0
+
+
+def test_a_value_over_the_limit_says_nothing_of_the_store(run):
+    with serving(answering(GREETED, b":1\r\n*1\r\n$5000\r\n")) as server:
+
+        async def main() -> None:
+            transport = transport_to(server, max_reply=4096)
+            error = await failure_of(transport.read("key", 5.0))
+            assert isinstance(error, BackendProtocolError)
+            assert error.kind == "oversized" and not error.counts
+            await transport.close()
+
+        run(main())
 
 
 # --- deadlines ---

@@ -521,6 +521,13 @@ def test_an_answer_that_makes_no_sense_is_a_protocol_error(answer: bytes) -> Non
     assert failure.counts is True
 
 
+def test_a_value_over_the_limit_says_nothing_of_the_store() -> None:
+    failure = failure_of(b":1\r\n*1\r\n$300000000\r\nx")
+    assert isinstance(failure, cachekit.BackendProtocolError)
+    assert failure.kind == "oversized"
+    assert failure.counts is False
+
+
 def test_a_reset_on_a_new_connection_is_not_retried() -> None:
     with Scripted(answering(None)) as server:
         client = client_of(server.port)
