@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What must hold where several parts meet: clearing, names, foreign code, other forms."""
+"""What must hold where parts meet: clearing, names, foreign code, other forms."""
 
 from __future__ import annotations
 
@@ -163,10 +163,9 @@ def test_who_is_stopped_while_reading_is_stopped(face: Face) -> None:
 
 
 class Telling(MemoryBackend):
-    """Says of every entry that it has `remaining` ms to live, and was `created` then."""
+    """Says of every entry that it has `remaining` ms to live."""
 
     remaining: int | None = None
-    created: int | None = None
 
     def read(self, key: str, timeout: float) -> tuple[bytes, int] | None:
         found = super().read(key, timeout)

@@ -222,10 +222,9 @@ read_reply(struct ck_redis *redis, struct ck_resp_reply **reply, bool *in_reply,
         if (status == CK_OK)
             return CK_OK;
         if (status != CK_AGAIN) {
-            enum ck_redis_fault fault = status == CK_ERR_NOMEM ? CK_REDIS_NOMEM
-                                        : status == CK_ERR_LIMIT
-                                            ? CK_REDIS_OVERSIZED
-                                            : CK_REDIS_PROTOCOL;
+            enum ck_redis_fault fault = status == CK_ERR_NOMEM   ? CK_REDIS_NOMEM
+                                        : status == CK_ERR_LIMIT ? CK_REDIS_OVERSIZED
+                                                                 : CK_REDIS_PROTOCOL;
             return fail(failure, fault, status, redis->reader.error.text);
         }
         status = receive(redis, wait, &failure->error);

@@ -132,7 +132,8 @@ make_array(const redisReadTask *task, ELEMENT_COUNT declared)
     size_t count = (size_t)declared;
     if (depth > CK_RESP_DEPTH || count_was_cut(reader->parser) ||
         count > reader->elements_left)
-        return refuse(task, CK_ERR_PROTOCOL, "a reply with too many or too deep arrays");
+        return refuse(task, CK_ERR_PROTOCOL,
+                      "a reply with too many or too deep arrays");
     reader->elements_left -= count;
     struct ck_resp_reply *reply =
         reply_new(CK_RESP_ARRAY, count * sizeof(struct ck_resp_reply *));
@@ -331,8 +332,7 @@ judge_unfinished(struct ck_resp_reader *reader)
                  (unsigned long long)declared > reader->bytes_left) {
             /* Longer than any string of a server can be: nonsense, not a large value. */
             enum ck_status status =
-                declared > (long long)CK_RESP_BULK_MAX ? CK_ERR_PROTOCOL
-                                                       : CK_ERR_LIMIT;
+                declared > (long long)CK_RESP_BULK_MAX ? CK_ERR_PROTOCOL : CK_ERR_LIMIT;
             return ck_error_set(&reader->error, status,
                                 "a reply over the limit of %zu bytes",
                                 reader->limits.max_bulk);

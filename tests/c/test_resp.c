@@ -140,15 +140,23 @@ TEST(types_of_resp3_are_protocol_errors)
 TEST(a_promise_over_the_limit_is_refused_before_its_bytes_come)
 {
     struct ck_resp_limits limits = {.max_bulk = 1000};
-    static const char *const promises[] = {
-        "$2147483648\r\n",        "$1001\r\n",  "*1\r\n$1001\r\n",
-        "$99999999999999999\r\n", "*65537\r\n", "*2147483647\r\n",
-        "*1\r\n*65536\r\n",
+    static const struct {
+        const char *bytes, *end;
+    } promises[] = {
+        {"$1001\r\n", "over the limit"},
+        {"*1\r\n$1001\r\n", "over the limit"},
+        /* what no server can mean */
+        {"$2147483648\r\n", "protocol error"},
+        {"$99999999999999999\r\n", "protocol error"},
+        {"*65537\r\n", "protocol error"},
+        {"*2147483647\r\n", "protocol error"},
+        {"*1\r\n*65536\r\n", "protocol error"},
     };
     for (size_t i = 0; i < sizeof promises / sizeof *promises; i++)
         for (size_t step = 1; step < 100; step += 98)
-            CHECK_STR(read_all(&limits, promises[i], strlen(promises[i]), step),
-                      "over the limit");
+            CHECK_STR(
+                read_all(&limits, promises[i].bytes, strlen(promises[i].bytes), step),
+                promises[i].end);
 }
 
 TEST(a_count_that_does_not_fit_in_an_int_is_refused)
@@ -182,7 +190,7 @@ TEST(elements_of_one_reply_share_a_budget)
     struct ck_resp_limits limits = {.max_elements = 4};
     CHECK_STR(read_all(&limits, "*2\r\n*1\r\n:1\r\n*1\r\n:1\r\n", 20, 1),
               "[[1] [1]] again");
-    CHECK_STR(read_all(&limits, "*2\r\n*1\r\n:1\r\n*2\r\n", 16, 1), "over the limit");
+    CHECK_STR(read_all(&limits, "*2\r\n*1\r\n:1\r\n*2\r\n", 16, 1), "protocol error");
 }
 
 TEST(arrays_nest_to_eight_and_no_deeper)
