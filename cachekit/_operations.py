@@ -36,7 +36,7 @@ class _Common:
         return mode_of(Strategy.parse(strategy))
 
     @staticmethod
-    def key_for(fn: CachedFunction, *args: Any, **kwargs: Any) -> str:
+    def key_for(fn: CachedFunction, /, *args: Any, **kwargs: Any) -> str:
         return fn._store_key(fn._key(*args, **kwargs))
 
     @staticmethod
@@ -84,6 +84,12 @@ class _Common:
             names.forget(key)
 
     @staticmethod
+    def _is_off(fn: CachedFunction) -> bool:
+        """Inside ``cache.disabled()`` nothing is found and nothing stored."""
+        plan = fn._plan
+        return bool(plan.off.value) and plan.is_off()
+
+    @staticmethod
     def _in_memory(fn: CachedFunction, key: bytes) -> Entry | None:
         """Memory's entry, fresh or stale."""
         found = fn._look(key)
@@ -112,7 +118,7 @@ class Operations(_Common):
     """For ``def`` functions."""
 
     @classmethod
-    def invalidate(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Invalidation:
+    def invalidate(cls, fn: CachedFunction, /, *args: Any, **kwargs: Any) -> Invalidation:
         key = fn._key(*args, **kwargs)
         cls._forget(fn, key)
         plan = fn._plan
@@ -126,8 +132,10 @@ class Operations(_Common):
             # Others may have read the entry before it was gone.
             cls._forget(fn, key)
 
-    @staticmethod
-    def refresh(fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:
+    @classmethod
+    def refresh(cls, fn: CachedFunction, /, *args: Any, **kwargs: Any) -> Any:
+        if cls._is_off(fn):
+            return fn.__wrapped__(*args, **kwargs)
         return fn._drive(fn._begin(MODE_RENEW, args, kwargs))
 
     @classmethod
@@ -139,6 +147,8 @@ class Operations(_Common):
         cls, fn: CachedFunction, value: Any, ttl: int | None, args: Any, kwargs: Any
     ) -> None:
         """`put` with a lifetime (ns) in place of the function's."""
+        if cls._is_off(fn):
+            return
         call = cls._silent(fn, MODE_BYPASS, args, kwargs)
         if ttl is not None:
             call.ttl = ttl
@@ -147,15 +157,19 @@ class Operations(_Common):
         fn._drive(call)
 
     @classmethod
-    def peek(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:
+    def peek(cls, fn: CachedFunction, /, *args: Any, **kwargs: Any) -> Any:
         found = cls._in_memory(fn, fn._key(*args, **kwargs))
+        if cls._is_off(fn):
+            raise CacheMiss("caching is switched off")
         if found is not None and not found.stale:
             return found.value
         return fn._drive(cls._silent(fn, MODE_FRESH, args, kwargs))
 
     @classmethod
-    def entry(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Entry | None:
+    def entry(cls, fn: CachedFunction, /, *args: Any, **kwargs: Any) -> Entry | None:
         found = cls._in_memory(fn, fn._key(*args, **kwargs))
+        if cls._is_off(fn):
+            return None
         if found is not None or fn._plan.store is None:
             return found
         call = cls._silent(fn, MODE_FRESH, args, kwargs)
@@ -192,7 +206,7 @@ class AsyncOperations(_Common):
 
     @classmethod
     async def invalidate(
-        cls, fn: CachedFunction, *args: Any, **kwargs: Any
+        cls, fn: CachedFunction, /, *args: Any, **kwargs: Any
     ) -> Invalidation:
         key = fn._key(*args, **kwargs)
         cls._forget(fn, key)
@@ -206,8 +220,10 @@ class AsyncOperations(_Common):
         finally:
             cls._forget(fn, key)
 
-    @staticmethod
-    async def refresh(fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:
+    @classmethod
+    async def refresh(cls, fn: CachedFunction, /, *args: Any, **kwargs: Any) -> Any:
+        if cls._is_off(fn):
+            return await fn.__wrapped__(*args, **kwargs)
         return await _drive(fn._begin(MODE_RENEW, args, kwargs))
 
     @classmethod
@@ -221,6 +237,8 @@ class AsyncOperations(_Common):
         cls, fn: CachedFunction, value: Any, ttl: int | None, args: Any, kwargs: Any
     ) -> None:
         """`put` with a lifetime (ns) in place of the function's."""
+        if cls._is_off(fn):
+            return
         call = cls._silent(fn, MODE_BYPASS, args, kwargs)
         if ttl is not None:
             call.ttl = ttl
@@ -229,15 +247,19 @@ class AsyncOperations(_Common):
         await _drive(call)
 
     @classmethod
-    async def peek(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Any:
+    async def peek(cls, fn: CachedFunction, /, *args: Any, **kwargs: Any) -> Any:
         found = cls._in_memory(fn, fn._key(*args, **kwargs))
+        if cls._is_off(fn):
+            raise CacheMiss("caching is switched off")
         if found is not None and not found.stale:
             return found.value
         return await _drive(cls._silent(fn, MODE_FRESH, args, kwargs))
 
     @classmethod
-    async def entry(cls, fn: CachedFunction, *args: Any, **kwargs: Any) -> Entry | None:
+    async def entry(cls, fn: CachedFunction, /, *args: Any, **kwargs: Any) -> Entry | None:
         found = cls._in_memory(fn, fn._key(*args, **kwargs))
+        if cls._is_off(fn):
+            return None
         if found is not None or fn._plan.store is None:
             return found
         call = cls._silent(fn, MODE_FRESH, args, kwargs)

@@ -119,6 +119,9 @@ class Plan:
         self.call_uncacheable = options.on_uncacheable == "call"
         self.cache_if = options.cache_if
         self.full_key = options.full_key is not None
+        #: Records at DEBUG cost time: they are made when the level asks for them at the
+        #: first use of the function.
+        self.debug = default_log().debugging
         self.key_of = options.full_key or options.key
 
     def _lifetime_of(self, value: Any) -> int:
@@ -230,8 +233,14 @@ class Plan:
             type(error).__name__,
         )
 
+    def _called(self, action: str) -> None:
+        self._log.debug(
+            "%s: %s", self.name, action, event="call", function=self.name, action=action
+        )
+
 
 _REPORTS: dict[str, Callable[[Plan, Any], None]] = {
+    "called": Plan._called,
     "corrupt": Plan._corrupt,
     "iterator": Plan._iterator,
     "judge_raised": Plan._judge_raised,

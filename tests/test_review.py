@@ -350,3 +350,16 @@ def test_names_may_be_set_while_functions_come_to_share_them() -> None:
     ended.set()
     writer.join()
     assert not failures
+
+
+# ---- bounds --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 65536])
+def test_every_pool_size_that_is_accepted_makes_a_pool(size: int) -> None:
+    from cachekit.backends import RedisBackend
+
+    config = CacheConfig(connection_pool_size=size)
+    backend = RedisBackend("redis://127.0.0.1:1", config)
+    assert backend.pool_stats()["max_size"] == size
+    backend.close()

@@ -25,7 +25,7 @@
 struct ck_pool;
 
 struct ck_pool_options {
-    unsigned size;                 /* connections at most; 1 to 65535 */
+    unsigned size;                 /* connections at most; 1 to 65536 */
     int64_t health_check_interval; /* ns; 0: never */
 };
 

@@ -130,6 +130,23 @@ handout_owned(struct ckpy_function *self, struct ck_entry *entry)
     return value;
 }
 
+/* What memory holds cannot be handed out any more (its class has changed, its serializer
+ * refuses it): the entry goes, and the call is a miss. Keeps what is no Exception. */
+static enum found
+drop_broken(struct ckpy_function *self, struct ckpy_lookup *lookup)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return FOUND_FAILED;
+    PyErr_Clear();
+    self->stats.l1_hits--;
+    find_entry(self, lookup); /* handing out ran code: the entry may be another now */
+    if (lookup->entry != NULL)
+        ckpy_memory_remove(self->memory, lookup->entry);
+    lookup->entry = NULL;
+    ckpy_function_report(self, "corrupt", NULL);
+    return FOUND_NOT;
+}
+
 static inline enum found
 look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
         PyObject *kwnames, struct ckpy_lookup *lookup, PyObject **value)
@@ -162,7 +179,7 @@ look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
         *value = Py_NewRef((PyObject *)entry->value);
     else
         *value = handout_owned(self, entry);
-    return CK_LIKELY(*value != NULL) ? FOUND_HIT : FOUND_FAILED;
+    return CK_LIKELY(*value != NULL) ? FOUND_HIT : drop_broken(self, lookup);
 }
 
 static inline void
@@ -253,20 +270,22 @@ ckpy_function_call_mode(struct ckpy_function *self, enum ck_mode mode,
         ckpy_function_key(self, args, PyVectorcall_NARGS(nargsf), kwnames, &lookup);
     struct ck_entry *entry = lookup.entry;
     bool reads = mode == CK_MODE_FRESH || mode == CK_MODE_REFRESH;
+    enum found found = FOUND_NOT;
     if (bound != CKPY_BOUND) {
-        if (not_bound(self, bound) == FOUND_PLAIN)
-            value = PyObject_Vectorcall(self->function, args, nargsf, kwnames);
+        found = not_bound(self, bound);
     }
     else if (reads && entry != NULL && ck_clock_coarse() < entry->fresh_until) {
         ck_entry_touch(entry);
         self->stats.l1_hits++;
         value = handout_owned(self, entry);
-        if (value != NULL && self->is_async)
-            value = completed(self, value);
+        found = value != NULL ? FOUND_HIT : drop_broken(self, &lookup);
     }
-    else {
+    if (found == FOUND_PLAIN)
+        value = PyObject_Vectorcall(self->function, args, nargsf, kwnames);
+    else if (found == FOUND_NOT)
         value = start(self, mode, &lookup, args, nargsf, kwnames);
-    }
+    else if (found == FOUND_HIT && self->is_async)
+        value = completed(self, value);
     lookup_fini(&lookup);
     return value;
 }
@@ -407,6 +426,7 @@ read_policy(struct reader *reader, struct ckpy_policy *policy)
     policy->by_reference = read_bool(reader, "by_reference");
     policy->call_uncacheable = read_bool(reader, "call_uncacheable");
     policy->full_key = read_bool(reader, "full_key");
+    policy->debug = read_bool(reader, "debug");
     policy->ttl_of = read_optional(reader, "ttl_of");
     policy->cache_if = read_optional(reader, "cache_if");
     policy->stale_on = read_optional(reader, "stale_on");

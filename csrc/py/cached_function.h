@@ -47,6 +47,7 @@ struct ckpy_policy {
     bool by_reference;     /* local: any object, as it is */
     bool call_uncacheable; /* on_uncacheable="call" */
     bool full_key;         /* key_of gives the whole name */
+    bool debug;            /* report every call that memory did not answer */
     PyObject *ttl_of;      /* owned callable of the result, or NULL */
     PyObject *cache_if;    /* owned callable, or NULL */
     PyObject *stale_on;    /* owned: class or tuple of classes */

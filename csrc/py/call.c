@@ -587,8 +587,7 @@ ckpy_call_begin(struct ckpy_call *call)
         .serve_stale_on_error = policy->serve_stale_on_error,
         .run_paused = mode == CK_MODE_REFRESH && is_paused(call),
     };
-    if (mode != CK_MODE_FRESH)
-        list(call);
+    list(call);
     if (mode == CK_MODE_INVALIDATE || mode == CK_MODE_BYPASS ||
         (mode == CK_MODE_RENEW && !policy->single_flight))
         mark_others(call);
@@ -763,10 +762,24 @@ conclude(struct ckpy_call *call)
     }
 }
 
+/* One record at DEBUG: how the call ends. */
+static void
+report_end(struct ckpy_call *call)
+{
+    PyObject *action = PyUnicode_FromString(ck_action_name(call->action));
+    if (action != NULL)
+        ckpy_function_report(call->function, "called", action);
+    else
+        PyErr_Clear();
+    Py_XDECREF(action);
+}
+
 PyObject *
 ckpy_call_finish(struct ckpy_call *call)
 {
     count_misses(call);
+    if (call->function->policy.debug)
+        report_end(call);
     PyObject *value = conclude(call);
     PyObject *pending = value == NULL ? ckpy_take_exception() : NULL;
     unlist(call);

@@ -74,6 +74,44 @@ agreed(struct ckpy_call *call)
     return truth;
 }
 
+/* A serializer of the user's own is tried once on the way back: bytes that it cannot
+ * read, or reads as another type, are not worth keeping (1.10). */
+static int
+comes_back(struct ckpy_call *call, struct ckpy_value *value)
+{
+    PyObject *back = ckpy_function_handout(call->function, value->held, value->kind);
+    if (back == NULL)
+        return -1;
+    bool same = Py_TYPE(back) == Py_TYPE(value->value);
+    Py_DECREF(back);
+    if (same)
+        return 0;
+    ckpy_raise(call->state, "SerializationError",
+               "the serializer gives back another type than %s",
+               Py_TYPE(value->value)->tp_name);
+    return -1;
+}
+
+/* The bytes of the function's own serializer. 0, -1 or -2 as ckpy_call_hold. */
+static int
+serialize(struct ckpy_call *call, struct ckpy_value *value)
+{
+    const struct ckpy_policy *policy = &call->function->policy;
+    PyObject *data =
+        PyObject_CallMethod(policy->serializer, "serialize", "O", value->value);
+    if (data == NULL)
+        return -1;
+    value->held = PyBytes_FromObject(data);
+    Py_DECREF(data);
+    if (value->held == NULL)
+        return -1;
+    value->kind = CKPY_KIND_SERIALIZED;
+    value->bytes = (size_t)PyBytes_GET_SIZE(value->held) + sizeof(PyBytesObject);
+    if ((size_t)PyBytes_GET_SIZE(value->held) > policy->max_value_size)
+        return -2;
+    return comes_back(call, value);
+}
+
 int
 ckpy_call_hold(struct ckpy_call *call, struct ckpy_value *value)
 {
@@ -94,20 +132,10 @@ ckpy_call_hold(struct ckpy_call *call, struct ckpy_value *value)
         value->kind = (uint8_t)kind;
         return rc;
     }
-    PyObject *data = PyObject_CallMethod(function->policy.serializer, "serialize", "O",
-                                         value->value);
-    if (data == NULL)
-        return -1;
-    value->held = PyBytes_FromObject(data);
-    Py_DECREF(data);
-    if (value->held == NULL)
-        return -1;
-    value->kind = CKPY_KIND_SERIALIZED;
-    value->bytes = (size_t)PyBytes_GET_SIZE(value->held) + sizeof(PyBytesObject);
-    if ((size_t)PyBytes_GET_SIZE(value->held) <= function->policy.max_value_size)
-        return 0;
-    Py_CLEAR(value->held);
-    return -2;
+    int rc = serialize(call, value);
+    if (rc != 0)
+        Py_CLEAR(value->held);
+    return rc;
 }
 
 /* The serializer's bytes of what the function returned. 0, -1, -2 as ckpy_encode. */
@@ -381,9 +409,11 @@ what_went_wrong(struct ckpy_call *call, enum ck_status status)
 {
     if (was_stopped(call))
         return CK_EV_ABORTED;
-    bool memory = status == CK_ERR_NOMEM ||
-                  (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_MemoryError));
-    return memory ? CK_EV_READ_MISS : CK_EV_READ_CORRUPT;
+    /* The check held, so these are the bytes that somebody wrote: of a class that this
+     * function was not told, or by a newer program. Not damaged, and left alone. */
+    if (status == CK_OK || status == CK_ERR_NOMEM)
+        return CK_EV_READ_MISS;
+    return CK_EV_READ_CORRUPT;
 }
 
 enum ck_event

@@ -141,15 +141,11 @@ lead(struct ckpy_function *function, enum ck_mode mode, PyObject *key,
     return CK_EV_LEADS;
 }
 
-int
-ckpy_flight_join(struct ckpy_function *function, enum ck_mode mode, PyObject *key,
-                 struct ckpy_flight **out)
+/* Follow the open flight, lead in its place, or neither. */
+static int
+join_open(struct ckpy_flight *flight, struct ckpy_function *function, enum ck_mode mode,
+          PyObject *key, struct ckpy_flight **out)
 {
-    PyObject *flights = open_flights(function);
-    PyObject *found = flights == NULL ? NULL : PyDict_GetItemWithError(flights, key);
-    if (found == NULL)
-        return PyErr_Occurred() ? -1 : lead(function, mode, key, out);
-    struct ckpy_flight *flight = (struct ckpy_flight *)found;
     struct ckpy_flight *parent = ckpy_flight_current(function->state);
     int circle = parent == NULL ? 0 : leads_to(flight, parent);
     if (circle != 0)
@@ -159,10 +155,24 @@ ckpy_flight_join(struct ckpy_function *function, enum ck_mode mode, PyObject *ke
         return lead(function, mode, key, out);
     }
     flight->followers++;
-    *out = (struct ckpy_flight *)Py_NewRef(found);
+    *out = (struct ckpy_flight *)Py_NewRef((PyObject *)flight);
     return ck_mode_rank(flight->mode) > 0 && mode == CK_MODE_REFRESH
                ? CK_EV_FOLLOWS_RENEWAL
                : CK_EV_FOLLOWS;
+}
+
+int
+ckpy_flight_join(struct ckpy_function *function, enum ck_mode mode, PyObject *key,
+                 struct ckpy_flight **out)
+{
+    PyObject *flights = open_flights(function);
+    PyObject *found = flights == NULL ? NULL : PyDict_GetItemWithError(flights, key);
+    if (found == NULL)
+        return PyErr_Occurred() ? -1 : lead(function, mode, key, out);
+    Py_INCREF(found); /* the search may run the collector, and that drop the flight */
+    int event = join_open((struct ckpy_flight *)found, function, mode, key, out);
+    Py_DECREF(found);
+    return event;
 }
 
 static bool

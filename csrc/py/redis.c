@@ -393,9 +393,9 @@ client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$nd:RedisClient", names,
                                      &settings, &pool_size, &pool_timeout))
         return NULL;
-    if (pool_size < 0 || pool_size > 65535 || !(pool_timeout >= 0)) {
+    if (pool_size < 0 || pool_size > 65536 || !(pool_timeout >= 0)) {
         PyErr_SetString(PyExc_ValueError,
-                        "pool_size must be 1 to 65535 (0: 2 x cores + 1) "
+                        "pool_size must be 1 to 65536 (0: 2 x cores + 1) "
                         "and pool_timeout >= 0 seconds");
         return NULL;
     }
