@@ -418,6 +418,8 @@ class _Disabled:
 
     def __exit__(self, *exc: object) -> None:
         cache = self._cache
-        cache._disabled.reset(self._tokens.pop())
-        with cache._lock:
-            cache._off.value -= 1
+        try:
+            cache._disabled.reset(self._tokens.pop())
+        finally:  # left in another context than it was entered in: the core forgets it
+            with cache._lock:
+                cache._off.value -= 1

@@ -97,8 +97,8 @@ class Limit:
                 if waiter.returned.acquire(False):
                     self._free.append(None)
 
-    def _ask(self, timeout: float) -> _Waiter:
-        waiter = _Waiter(timeout)
+    def _ask(self, timeout: float, waiter: _Waiter | None) -> _Waiter:
+        waiter = waiter or _Waiter(timeout)
         self._line.append(waiter)
         self._match()
         return waiter
@@ -109,9 +109,12 @@ class Limit:
             self._free.append(None)
             self._match()
 
-    def _leave(self, waiter: _Waiter) -> None:
-        """Stop waiting; a place that came meanwhile goes to the next."""
-        if not waiter.decided.acquire(False):
+    def leave(self, waiter: _Waiter) -> None:
+        """Be done, in whatever state: out of the line, or out of the place. A place
+        that came meanwhile goes to the next. Leaving twice does nothing."""
+        if waiter.decided.acquire(False):
+            waiter.returned.acquire(False)  # it will never have one
+        else:
             self.give_back(waiter)
 
     def _settle(self, waiter: _Waiter, deadline: float) -> _Waiter:
@@ -119,7 +122,7 @@ class Limit:
         waiter.left = deadline - monotonic()
         if waiter.placed and waiter.left > 0:
             return waiter
-        self._leave(waiter)
+        self.leave(waiter)
         with self._counting:
             self.skipped += 1
         raise PoolTimeout(
@@ -129,13 +132,16 @@ class Limit:
             counts=False,
         )
 
-    def take(self, timeout: float) -> _Waiter:
+    def take(self, timeout: float, waiter: _Waiter | None = None) -> _Waiter:
         """Take a place, to be given back; ``left`` is what is left of ``timeout``.
+
+        ``waiter`` is one's own, to `leave` with whatever happens: an exception of a
+        signal handler may come between the end of this call and what follows it.
 
         Raises PoolTimeout when there is none in time.
         """
         deadline = monotonic() + timeout
-        waiter = self._ask(timeout)
+        waiter = self._ask(timeout, waiter)
         if waiter.placed:
             return waiter
         try:
@@ -145,14 +151,14 @@ class Limit:
             if not waiter.placed:  # before the bell hung
                 bell.acquire(timeout=max(0.0, timeout))
         except BaseException:
-            self._leave(waiter)
+            self.leave(waiter)
             raise
         return self._settle(waiter, deadline)
 
-    async def atake(self, timeout: float) -> _Waiter:
+    async def atake(self, timeout: float, waiter: _Waiter | None = None) -> _Waiter:
         """The same for asyncio."""
         deadline = monotonic() + timeout
-        waiter = self._ask(timeout)
+        waiter = self._ask(timeout, waiter)
         if waiter.placed:
             return waiter
         from asyncio import get_running_loop
@@ -165,7 +171,7 @@ class Limit:
             if not waiter.placed:
                 await future
         except BaseException:
-            self._leave(waiter)
+            self.leave(waiter)
             raise
         finally:
             timer.cancel()
@@ -203,11 +209,12 @@ class Limited:
         return self._run("delete_prefix", (prefix,), timeout)
 
     def _run(self, method: str, args: tuple[Any, ...], timeout: float) -> Any:
-        place = self._limit.take(timeout)
+        place = _Waiter(timeout)
         try:
+            self._limit.take(timeout, place)
             return getattr(self._transport, method)(*args, place.left)
         finally:
-            self._limit.give_back(place)
+            self._limit.leave(place)
 
 
 class AsyncLimited:
@@ -232,11 +239,12 @@ class AsyncLimited:
         return await self._run("delete_prefix", (prefix,), timeout)
 
     async def _run(self, method: str, args: tuple[Any, ...], timeout: float) -> Any:
-        place = await self._limit.atake(timeout)
+        place = _Waiter(timeout)
         try:
+            await self._limit.atake(timeout, place)
             return await getattr(self._transport, method)(*args, place.left)
         finally:
-            self._limit.give_back(place)
+            self._limit.leave(place)
 
 
 # --- fork ---

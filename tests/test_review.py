@@ -123,14 +123,14 @@ def stop(*args: Any) -> Any:
 class StoppedSerializer:
     name = "stopped"
 
-    def __init__(self, encodes: bool = False) -> None:
-        self.encodes = encodes
+    def __init__(self, stopped: bool = True) -> None:
+        self.stopped = stopped
 
     def serialize(self, value: Any) -> bytes:
-        return b"data" if self.encodes else stop()
+        return stop() if self.stopped else b"%d" % value
 
     def deserialize(self, data: memoryview) -> Any:
-        return stop()
+        return stop() if self.stopped else int(bytes(data))
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,11 @@ def test_who_is_stopped_while_storing_is_stopped(
 
 def test_who_is_stopped_while_reading_is_stopped(face: Face) -> None:
     store = MemoryBackend()
-    options = {"name": "f", "serializer": StoppedSerializer(True), "l1_enabled": False}
+    serializer = StoppedSerializer(stopped=False)
+    options = {"name": "f", "serializer": serializer, "l1_enabled": False}
     cached, count = counted(face, Cache(backend=store)(**options))
-    face.call(cached)
+    assert face.call(cached) == face.call(cached) == 1
+    serializer.stopped = True
     with pytest.raises(Stopped):
         face.call(cached)
     assert (count.runs, len(store)) == (1, 1)
@@ -363,3 +365,81 @@ def test_every_pool_size_that_is_accepted_makes_a_pool(size: int) -> None:
     backend = RedisBackend("redis://127.0.0.1:1", config)
     assert backend.pool_stats()["max_size"] == size
     backend.close()
+
+
+# ---- places of max_concurrent_requests -----------------------------------------------
+
+
+def test_a_place_survives_an_exception_between_taking_and_using_it() -> None:
+    """A signal handler may raise as `take` returns: a tracer does it on purpose."""
+    import sys
+
+    from cachekit._limit import Limit, Limited
+
+    limit = Limit(1)
+    limited = Limited(MemoryBackend(), limit)
+
+    def local(frame: Any, event: str, arg: Any) -> Any:
+        if event == "return":
+            raise Stopped
+        return local
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        return local if frame.f_code is Limit.take.__code__ else None
+
+    former = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(Stopped):
+            limited.read("key", 1.0)
+    finally:
+        sys.settrace(former)
+    assert limit.figures["in_use"] == 0
+    assert limited.read("key", 0.1) is None
+
+
+def test_leaving_twice_makes_no_second_place() -> None:
+    from cachekit import PoolTimeout
+    from cachekit._limit import Limit, Limited
+
+    limit = Limit(1)
+    held = limit.take(1.0)
+    for _ in range(3):
+        with pytest.raises(PoolTimeout):
+            Limited(MemoryBackend(), limit).read("key", 0.001)
+    limit.give_back(held)
+    assert limit.figures == {"limit": 1, "in_use": 0, "waiting": 0, "skipped": 3}
+
+
+def test_a_disabled_block_that_ends_in_another_context_slows_nobody_down() -> None:
+    from contextvars import copy_context
+
+    cache = Cache(backend=None)
+    block = cache.disabled()
+    copy_context().run(block.__enter__)
+    assert cache._off.value == 1
+    with pytest.raises(ValueError, match="Context"):
+        block.__exit__(None, None, None)
+    assert cache._off.value == 0
+
+
+@pytest.mark.parametrize("method", ["get", "peek", "entry"])
+@pytest.mark.parametrize("shared", [False, True], ids=["memory", "store"])
+def test_looking_at_what_cannot_be_read_finds_nothing(
+    face: Face, shared: bool, method: str
+) -> None:
+    from cachekit import CacheMiss
+
+    cache = Cache(backend=MemoryBackend() if shared else None)
+    options = {"full_key": lambda: "k"}
+    typed = face.function(cache(**options, returns=Point), lambda: Point(1))
+    plain = face.function(cache(**options), lambda: 1)
+    assert face.call(typed) == face.call(typed) == Point(1)
+    if method == "get":
+        assert face.do(cache, "get", "k", "none") == "none"
+    elif method == "entry":
+        assert face.call(plain.entry) is None
+    else:
+        with pytest.raises(CacheMiss):
+            face.call(plain.peek)
+    assert face.call(typed) == Point(1)

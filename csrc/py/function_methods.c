@@ -293,6 +293,19 @@ function_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* An entry that cannot be handed out is none, and goes. Keeps what is no Exception. */
+static PyObject *
+forget_broken(struct ckpy_function *self, PyObject *key)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return NULL;
+    PyErr_Clear();
+    struct ck_entry *entry = entry_of(self, key);
+    if (entry != NULL)
+        ckpy_memory_remove(self->memory, entry);
+    Py_RETURN_NONE;
+}
+
 /* The times of an entry as seconds from now: (value, age, fresh, usable); None stands
  * for no end. */
 static PyObject *
@@ -312,7 +325,7 @@ function_look(PyObject *op, PyObject *key)
     PyObject *value = ckpy_function_handout(self, held, entry->kind);
     Py_DECREF(held);
     if (value == NULL)
-        return NULL;
+        return forget_broken(self, key);
     double second = (double)CK_NS_PER_S;
     return Py_BuildValue(
         "(Nddd)", value, (double)(now - created) / second,
