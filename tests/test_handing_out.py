@@ -160,3 +160,12 @@ def test_calls_that_memory_cannot_answer_are_told_at_debug(caplog):
     assert [record.action for record in told] == ["return_ran"]
     assert told[0].function == "told"
     assert "424242" not in caplog.text
+
+
+def test_a_serializer_of_ones_own_gets_a_tuple_as_it_is():
+    @Cache(backend=None)(name="pickled tuple", serializer=PickleSerializer())
+    def pair(number: int):
+        return (number, {"two": (2,)})
+
+    assert pair(1) == pair(1) == (1, {"two": (2,)})
+    assert pair.cache_info()[:2] == (1, 1)

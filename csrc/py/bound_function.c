@@ -68,7 +68,7 @@ ckpy_bound_new(struct ckpy_function *function, PyObject *object, int mode)
 PyObject *
 ckpy_bound_using(struct ckpy_function *function, PyObject *object, PyObject *strategy)
 {
-    PyObject *number = PyObject_CallMethod(function->operations, "mode", "O", strategy);
+    PyObject *number = PyObject_CallMethod(function->operations, "mode", "(O)", strategy);
     long mode = number == NULL ? -1 : PyLong_AsLong(number);
     Py_XDECREF(number);
     return mode < 0 ? NULL : ckpy_bound_new(function, object, (int)mode);
@@ -189,7 +189,7 @@ bound_signature(PyObject *op, void *Py_UNUSED(closure))
                        : self->object == NULL ? Py_NewRef(function)
                                               : PyMethod_New(function, self->object);
     PyObject *signature =
-        method == NULL ? NULL : PyObject_CallMethod(inspect, "signature", "O", method);
+        method == NULL ? NULL : PyObject_CallMethod(inspect, "signature", "(O)", method);
     Py_XDECREF(method);
     Py_XDECREF(inspect);
     return signature;

@@ -113,7 +113,7 @@ ckpy_function_handout(struct ckpy_function *self, PyObject *held, uint8_t kind)
         PyObject *value =
             view == NULL
                 ? NULL
-                : PyObject_CallMethod(self->policy.serializer, "deserialize", "O", view);
+                : PyObject_CallMethod(self->policy.serializer, "deserialize", "(O)", view);
         Py_XDECREF(view);
         return value;
     }

@@ -670,7 +670,7 @@ revalidate(struct ckpy_call *stale)
         rc = PySet_Add(function->refreshing, stale->key);
     if (rc == 0) {
         call->refreshing = true;
-        PyObject *started = PyObject_CallMethod(function->operations, "revalidate", "O",
+        PyObject *started = PyObject_CallMethod(function->operations, "revalidate", "(O)",
                                                 (PyObject *)call);
         rc = started == NULL ? -1 : 0;
         Py_XDECREF(started);

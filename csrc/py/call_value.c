@@ -98,7 +98,7 @@ serialize(struct ckpy_call *call, struct ckpy_value *value)
 {
     const struct ckpy_policy *policy = &call->function->policy;
     PyObject *data =
-        PyObject_CallMethod(policy->serializer, "serialize", "O", value->value);
+        PyObject_CallMethod(policy->serializer, "serialize", "(O)", value->value);
     if (data == NULL)
         return -1;
     value->held = PyBytes_FromObject(data);

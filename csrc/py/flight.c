@@ -190,7 +190,7 @@ static void
 wake_tasks(PyObject *waiters)
 {
     PyObject *aio = PyImport_ImportModule("cachekit._aio");
-    PyObject *done = aio == NULL ? NULL : PyObject_CallMethod(aio, "wake", "O", waiters);
+    PyObject *done = aio == NULL ? NULL : PyObject_CallMethod(aio, "wake", "(O)", waiters);
     if (done == NULL && interpreter_ends())
         PyErr_Clear(); /* modules are gone, and no loop will ever run again */
     else if (done == NULL)

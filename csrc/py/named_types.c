@@ -38,7 +38,7 @@ dataclass_fields(PyObject *type)
 {
     PyObject *module = PyImport_ImportModule("dataclasses");
     PyObject *fields =
-        module == NULL ? NULL : PyObject_CallMethod(module, "fields", "O", type);
+        module == NULL ? NULL : PyObject_CallMethod(module, "fields", "(O)", type);
     Py_XDECREF(module);
     if (fields == NULL || !PyTuple_Check(fields)) {
         Py_XDECREF(fields);
@@ -118,7 +118,7 @@ queue_hints(PyObject *todo, PyObject *seen, PyObject *type)
     PyObject *typing = PyImport_ImportModule("typing");
     PyObject *hints = typing == NULL
                           ? NULL
-                          : PyObject_CallMethod(typing, "get_type_hints", "O", type);
+                          : PyObject_CallMethod(typing, "get_type_hints", "(O)", type);
     Py_XDECREF(typing);
     if (hints == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_Exception))
