@@ -93,9 +93,7 @@ class Workers:
                 context.run(run)
             except BaseException:
                 threading.excepthook(
-                    threading.ExceptHookArgs(
-                        (*_exc_info(), threading.current_thread())
-                    )
+                    threading.ExceptHookArgs((*_exc_info(), threading.current_thread()))
                 )
             del context, run, job
 

@@ -204,18 +204,26 @@ class Cache(Factory):
 
     def _store(self, backend: Any, breaker: bool, retries: int) -> SharedStore:
         """One store for each backend, and for each way of treating it."""
-        key = (backend if isinstance(backend, str) else id(backend), breaker, retries)
-        store = self._stores.get(key)
+        place = backend if isinstance(backend, str) else id(backend)
+        store = self._stores.get((place, breaker, retries))
         if store is None:
             from cachekit._store import SharedStore
 
+            origin = backend
             if isinstance(backend, str):
                 from cachekit.backends._redis import RedisBackend
 
                 config = self.config.replace(connection_retries=retries)
                 backend = RedisBackend(backend, config)
-            store = SharedStore(backend, self.config, breaker=breaker)
-            self._stores[key] = store
+            twins = (other for other in self._stores.values() if other.place == place)
+            store = SharedStore(
+                backend,
+                self.config,
+                breaker=breaker,
+                origin=origin,
+                twin=next(twins, None),
+            )
+            self._stores[place, breaker, retries] = store
         return store
 
     # -- switching off ----------------------------------------------------------------
@@ -237,11 +245,18 @@ class Cache(Factory):
 
     def _names(self, namespace: str | None, store: SharedStore | None) -> Names:
         """The entries that `get`, `set` and ``full_key=`` share."""
-        key = (namespace, id(store))
+        key = (namespace, None if store is None else store.place)
         named = self._named.get(key)
         if named is None:
             from cachekit._named import Names
 
+            if store is not None:  # as the configuration treats it
+                config = self.config
+                store = self._store(
+                    store.origin,
+                    config.enable_circuit_breaker,
+                    config.connection_retries,
+                )
             named = self._named[key] = Names(self, namespace, store)
         return named
 

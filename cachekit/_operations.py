@@ -12,8 +12,8 @@ from cachekit._core import (
     MODE_FRESH,
     MODE_RENEW,
     RUN,
-    Call,
     CachedFunction,
+    Call,
 )
 from cachekit._errors import CacheMiss, NotBuiltYet
 from cachekit._plan import mode_of
@@ -118,7 +118,9 @@ class Operations(_Common):
     """For ``def`` functions."""
 
     @classmethod
-    def invalidate(cls, fn: CachedFunction, /, *args: Any, **kwargs: Any) -> Invalidation:
+    def invalidate(
+        cls, fn: CachedFunction, /, *args: Any, **kwargs: Any
+    ) -> Invalidation:
         key = fn._key(*args, **kwargs)
         cls._forget(fn, key)
         plan = fn._plan
@@ -256,7 +258,9 @@ class AsyncOperations(_Common):
         return await _drive(cls._silent(fn, MODE_FRESH, args, kwargs))
 
     @classmethod
-    async def entry(cls, fn: CachedFunction, /, *args: Any, **kwargs: Any) -> Entry | None:
+    async def entry(
+        cls, fn: CachedFunction, /, *args: Any, **kwargs: Any
+    ) -> Entry | None:
         found = cls._in_memory(fn, fn._key(*args, **kwargs))
         if cls._is_off(fn):
             return None

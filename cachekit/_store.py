@@ -30,16 +30,27 @@ _NOT_ITS_FAULT = ("busy", "pool", "skipped")
 class SharedStore:
     """A backend with its breaker, its deadline and what it has yet to be told.
 
-    One for each backend of a `Cache`, shared by all its functions.
+    One for each backend of a `Cache`, shared by all its functions; those of a preset
+    that treats it otherwise have a ``twin`` of it, which knows the same invalidations
+    and counts the same requests.
+
+    ``origin``  what the backend was named by: a URL or the backend itself
     """
 
     def __init__(
-        self, backend: Any, config: CacheConfig, *, breaker: bool = True
+        self,
+        backend: Any,
+        config: CacheConfig,
+        *,
+        breaker: bool = True,
+        origin: Any = None,
+        twin: SharedStore | None = None,
     ) -> None:
         self.backend = backend
+        self.origin = backend if origin is None else origin
         self.address: str = getattr(backend, "address", type(backend).__name__)
         self.timeout: float = getattr(backend, "timeout", None) or config.socket_timeout
-        self.pending = Pending()
+        self.pending = Pending() if twin is None else twin.pending
         self.last_error: str | None = None
         self._successes = 0  # of the guard, when it failed last
         self._told = 0.0  # monotonic seconds: when its state was last said to be bad
@@ -54,7 +65,9 @@ class SharedStore:
             **_probe_of(backend),
         )
         #: ``max_concurrent_requests``: one count for threads and tasks; None: no limit.
-        self.limit: Limit | None = _limit(config.max_concurrent_requests)
+        self.limit: Limit | None = (
+            _limit(config.max_concurrent_requests) if twin is None else twin.limit
+        )
         self.blocking = backend
         if self.limit is not None:
             from cachekit._limit import Limited
@@ -96,6 +109,11 @@ class SharedStore:
         if self._async_careful is None:
             self._async_careful = AsyncCareful(self.pending, self.asyncio)
         return self._async_careful
+
+    @property
+    def place(self) -> Any:
+        """The same for all that stand around one backend."""
+        return self.origin if isinstance(self.origin, str) else id(self.origin)
 
     # -- one operation outside a cached call ------------------------------------------
 

@@ -11,6 +11,7 @@ from cachekit import Cache, CacheConfig, CacheMiss, SerializationError
 from cachekit.backends import MemoryBackend
 from cachekit.serializers import PickleSerializer
 
+
 class OneWay(Exception):
     """Pickles, and does not unpickle."""
 

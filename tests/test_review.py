@@ -443,3 +443,53 @@ def test_looking_at_what_cannot_be_read_finds_nothing(
         with pytest.raises(CacheMiss):
             face.call(plain.peek)
     assert face.call(typed) == Point(1)
+
+
+# ---- one store, treated in two ways --------------------------------------------------
+
+
+def test_names_are_shared_with_functions_of_every_preset(face: Face) -> None:
+    cache = Cache(backend=MemoryBackend())
+    count = Counted()
+    for decorate in (cache.minimal, cache):
+        cached = face.function(decorate(full_key=lambda: "k"), lambda: count())
+        before = face.call(cached)
+        face.do(cache, "delete", "k")
+        assert face.call(cached) == before + 1
+        face.do(cache, "set", "k", 77)
+        assert face.call(cached) == 77
+        face.do(cache, "delete", "k")
+
+
+def test_kept_invalidations_hold_for_functions_of_every_preset(face: Face) -> None:
+    from cachekit import Invalidation
+    from cachekit._errors import BackendReplyError
+
+    class Refusing(MemoryBackend):
+        refuses = False
+
+        def delete(self, keys: Any, timeout: float) -> int:
+            if self.refuses:
+                raise BackendReplyError("READONLY", kind="readonly", counts=False)
+            return super().delete(keys, timeout)
+
+        asyncio = None  # type: ignore[assignment]
+
+    store = Refusing()
+    cache = Cache(backend=store)
+    count = Counted()
+    options: dict[str, Any] = {"full_key": lambda: "k", "l1_enabled": False}
+    cached = face.function(cache.minimal(**options), lambda: count())
+    assert face.call(cached) == face.call(cached) == 1
+    store.refuses = True
+    assert face.do(cache, "delete", "k") is Invalidation.QUEUED
+    assert face.call(cached) == 2
+    store.refuses = False
+
+
+def test_requests_of_every_preset_are_counted_together() -> None:
+    cache = Cache(CacheConfig(max_concurrent_requests=1), backend=MemoryBackend())
+    plain, minimal = cache(name="a")(lambda: 1), cache.minimal(name="b")(lambda: 1)
+    assert plain() == minimal() == 1
+    assert plain._plan.store is not minimal._plan.store
+    assert plain._plan.store.limit is minimal._plan.store.limit

@@ -17,9 +17,10 @@ static PyObject *
 call_bound(struct bound *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     struct ckpy_function *function = self->function;
-    return self->mode < 0 ? PyObject_Vectorcall((PyObject *)function, args, nargsf, kwnames)
-                          : ckpy_function_call_mode(function, (enum ck_mode)self->mode,
-                                                    args, nargsf, kwnames);
+    return self->mode < 0
+               ? PyObject_Vectorcall((PyObject *)function, args, nargsf, kwnames)
+               : ckpy_function_call_mode(function, (enum ck_mode)self->mode, args,
+                                         nargsf, kwnames);
 }
 
 static PyObject *
@@ -68,7 +69,8 @@ ckpy_bound_new(struct ckpy_function *function, PyObject *object, int mode)
 PyObject *
 ckpy_bound_using(struct ckpy_function *function, PyObject *object, PyObject *strategy)
 {
-    PyObject *number = PyObject_CallMethod(function->operations, "mode", "(O)", strategy);
+    PyObject *number =
+        PyObject_CallMethod(function->operations, "mode", "(O)", strategy);
     long mode = number == NULL ? -1 : PyLong_AsLong(number);
     Py_XDECREF(number);
     return mode < 0 ? NULL : ckpy_bound_new(function, object, (int)mode);
@@ -134,7 +136,8 @@ bound_richcompare(PyObject *left, PyObject *right, int how)
     struct bound *a = (struct bound *)left, *b = (struct bound *)right;
     if ((how != Py_EQ && how != Py_NE) || Py_TYPE(left) != Py_TYPE(right))
         Py_RETURN_NOTIMPLEMENTED;
-    bool same = a->function == b->function && a->object == b->object && a->mode == b->mode;
+    bool same =
+        a->function == b->function && a->object == b->object && a->mode == b->mode;
     return PyBool_FromLong(same == (how == Py_EQ));
 }
 
@@ -142,8 +145,9 @@ static Py_hash_t
 bound_hash(PyObject *op)
 {
     struct bound *self = (struct bound *)op;
-    Py_hash_t hash = (Py_hash_t)(((uintptr_t)self->function >> 4) ^
-                                 ((uintptr_t)self->object >> 3) ^ (uintptr_t)self->mode);
+    Py_hash_t hash =
+        (Py_hash_t)(((uintptr_t)self->function >> 4) ^ ((uintptr_t)self->object >> 3) ^
+                    (uintptr_t)self->mode);
     return hash == -1 ? -2 : hash;
 }
 
@@ -189,7 +193,8 @@ bound_signature(PyObject *op, void *Py_UNUSED(closure))
                        : self->object == NULL ? Py_NewRef(function)
                                               : PyMethod_New(function, self->object);
     PyObject *signature =
-        method == NULL ? NULL : PyObject_CallMethod(inspect, "signature", "(O)", method);
+        method == NULL ? NULL
+                       : PyObject_CallMethod(inspect, "signature", "(O)", method);
     Py_XDECREF(method);
     Py_XDECREF(inspect);
     return signature;
@@ -217,7 +222,8 @@ bound_using(PyObject *op, PyObject *strategy)
     return ckpy_bound_using(self->function, self->object, strategy);
 }
 
-#define KEYWORDS(function) (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
+#define KEYWORDS(function)                                                             \
+    (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
 
 static PyMethodDef bound_methods[] = {
     {"invalidate", KEYWORDS(bound_invalidate),
@@ -287,5 +293,6 @@ static PyType_Spec bound_spec = {
 int
 ckpy_bound_exec(PyObject *module, struct ckpy_state *state)
 {
-    return ckpy_state_add_type(module, &state->bound_type, &bound_spec, "BoundFunction");
+    return ckpy_state_add_type(module, &state->bound_type, &bound_spec,
+                               "BoundFunction");
 }

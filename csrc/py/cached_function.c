@@ -25,7 +25,8 @@ static enum ckpy_bound
 encode_key_of(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
               PyObject *kwnames, struct ck_buf *out)
 {
-    PyObject *key = PyObject_Vectorcall(self->policy.key_of, args, (size_t)nargs, kwnames);
+    PyObject *key =
+        PyObject_Vectorcall(self->policy.key_of, args, (size_t)nargs, kwnames);
     if (key == NULL)
         return CKPY_BOUND_FAILED;
     enum ckpy_bound bound;
@@ -55,8 +56,8 @@ encode_key(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
     lookup->entry = NULL;
     if (CK_UNLIKELY(self->policy.key_of != NULL))
         return encode_key_of(self, args, nargs, kwnames, &lookup->key);
-    return ckpy_arguments_encode(self->state, &self->signature, self->tokens, args, nargs,
-                                 kwnames, &lookup->key);
+    return ckpy_arguments_encode(self->state, &self->signature, self->tokens, args,
+                                 nargs, kwnames, &lookup->key);
 }
 
 static inline void
@@ -110,10 +111,10 @@ ckpy_function_handout(struct ckpy_function *self, PyObject *held, uint8_t kind)
         return Py_NewRef(held);
     if (kind == CKPY_KIND_SERIALIZED) {
         PyObject *view = PyMemoryView_FromObject(held);
-        PyObject *value =
-            view == NULL
-                ? NULL
-                : PyObject_CallMethod(self->policy.serializer, "deserialize", "(O)", view);
+        PyObject *value = view == NULL
+                              ? NULL
+                              : PyObject_CallMethod(self->policy.serializer,
+                                                    "deserialize", "(O)", view);
         Py_XDECREF(view);
         return value;
     }
@@ -151,7 +152,8 @@ static inline enum found
 look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
         PyObject *kwnames, struct ckpy_lookup *lookup, PyObject **value)
 {
-    Py_ssize_t len = ckpy_short_key(&self->signature, args, nargs, kwnames, lookup->space);
+    Py_ssize_t len =
+        ckpy_short_key(&self->signature, args, nargs, kwnames, lookup->space);
     if (CK_LIKELY(len >= 0)) {
         ck_buf_init(&lookup->key, lookup->space, sizeof lookup->space);
         lookup->key.len = (size_t)len;
@@ -163,8 +165,8 @@ look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
     }
     if (CK_UNLIKELY(self->memory == NULL)) {
         lookup->entry = NULL;
-        lookup->hash = XXH3_64bits_withSeed(lookup->key.data, lookup->key.len,
-                                            self->owner->salt);
+        lookup->hash =
+            XXH3_64bits_withSeed(lookup->key.data, lookup->key.len, self->owner->salt);
         return FOUND_NOT;
     }
     find_entry(self, lookup);
@@ -175,7 +177,8 @@ look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
         return FOUND_NOT;
     ck_entry_touch(entry);
     self->stats.l1_hits++;
-    if (CK_LIKELY(entry->kind == CKPY_KIND_REFERENCE || entry->kind == CKPY_KIND_OBJECT))
+    if (CK_LIKELY(entry->kind == CKPY_KIND_REFERENCE ||
+                  entry->kind == CKPY_KIND_OBJECT))
         *value = Py_NewRef((PyObject *)entry->value);
     else
         *value = handout_owned(self, entry);
@@ -293,7 +296,8 @@ ckpy_function_call_mode(struct ckpy_function *self, enum ck_mode mode,
 bool
 ckpy_function_replaceable(struct ckpy_function *self, PyObject *exception)
 {
-    if (exception == NULL || !PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception))
+    if (exception == NULL ||
+        !PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception))
         return false;
     if (self->policy.stale_on == NULL)
         return true;
@@ -328,7 +332,8 @@ struct reader {
 static PyObject *
 read_object(struct reader *reader, const char *name)
 {
-    PyObject *value = reader->failed ? NULL : PyObject_GetAttrString(reader->plan, name);
+    PyObject *value =
+        reader->failed ? NULL : PyObject_GetAttrString(reader->plan, name);
     if (value == NULL)
         reader->failed = 1;
     return value;
@@ -670,7 +675,8 @@ static PyGetSetDef function_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(function_doc, "A function whose results are cached: what `@cache` returns.");
+PyDoc_STRVAR(function_doc,
+             "A function whose results are cached: what `@cache` returns.");
 
 static PyType_Slot function_slots[] = {
     {Py_tp_doc, (void *)function_doc},

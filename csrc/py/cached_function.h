@@ -27,12 +27,12 @@
 
 /* The options of a function, as its plan gives them. Immutable after configuration. */
 struct ckpy_policy {
-    int64_t ttl;         /* ns; CK_NEVER */
-    int64_t stale_ttl;   /* ns after fresh: stale-while-revalidate */
-    int64_t error_ttl;   /* ns after fresh: stale-if-error */
-    int64_t l1_ttl;      /* ns; CK_NEVER: no cap */
-    int64_t negative_ttl; /* ns for None; 0: not stored; -1: as any value */
-    int64_t stale_retry;  /* ns */
+    int64_t ttl;            /* ns; CK_NEVER */
+    int64_t stale_ttl;      /* ns after fresh: stale-while-revalidate */
+    int64_t error_ttl;      /* ns after fresh: stale-if-error */
+    int64_t l1_ttl;         /* ns; CK_NEVER: no cap */
+    int64_t negative_ttl;   /* ns for None; 0: not stored; -1: as any value */
+    int64_t stale_retry;    /* ns */
     int64_t flight_timeout; /* ns */
     int64_t store_budget;   /* ns that one call may spend on the store */
     double ttl_jitter;      /* 0 to 0.5 */
@@ -76,17 +76,17 @@ struct ckpy_function {
     PyObject *function;
     PyObject *dict;
     PyObject *weakrefs;
-    PyObject *operations; /* what invalidate() and its like are done by */
-    PyObject *resolve;    /* makes the plan at the first use */
-    PyObject *plan;       /* NULL until then */
+    PyObject *operations;           /* what invalidate() and its like are done by */
+    PyObject *resolve;              /* makes the plan at the first use */
+    PyObject *plan;                 /* NULL until then */
     struct ckpy_function *names_of; /* whose entries ours are, or NULL */
-    PyObject *tokens;     /* makes tokens of objects (local), or NULL */
-    PyObject *identity;   /* bytes: name, closure, tenant */
-    PyObject *prefix;     /* str: what a store key begins with */
-    PyObject *transport;  /* the blocking or the asyncio one; NULL without a store */
-    PyObject *guard;      /* with a store */
+    PyObject *tokens;               /* makes tokens of objects (local), or NULL */
+    PyObject *identity;             /* bytes: name, closure, tenant */
+    PyObject *prefix;               /* str: what a store key begins with */
+    PyObject *transport; /* the blocking or the asyncio one; NULL without a store */
+    PyObject *guard;     /* with a store */
     struct ckpy_flag *pending; /* invalidations that the store has not taken */
-    PyObject *flights;    /* dict of open flights, or NULL */
+    PyObject *flights;         /* dict of open flights, or NULL */
     uint64_t flights_generation;
     PyObject *refreshing; /* set of keys under background refresh, or NULL */
     uint64_t refreshing_generation;

@@ -116,8 +116,8 @@ entry_in_memory(struct ckpy_call *call)
     const uint8_t *key = key_of(call, &len);
     return function->memory == NULL
                ? NULL
-               : ck_store_find(function->memory->store, function->owner, call->hash, key,
-                               len);
+               : ck_store_find(function->memory->store, function->owner, call->hash,
+                               key, len);
 }
 
 static bool
@@ -201,7 +201,8 @@ ckpy_call_forget_list(struct ckpy_function *function)
 void
 ckpy_call_mark(struct ckpy_function *function, const uint8_t *key, size_t key_len)
 {
-    for (struct ckpy_call *call = *open_calls(function); call != NULL; call = call->next) {
+    for (struct ckpy_call *call = *open_calls(function); call != NULL;
+         call = call->next) {
         size_t len;
         const uint8_t *name = key_of(call, &len);
         if (key == NULL || (len == key_len && memcmp(name, key, len) == 0))
@@ -292,11 +293,10 @@ static void
 settle(struct ckpy_call *call)
 {
     struct ckpy_flight *flight = call->flight;
-    struct ckpy_value *value =
-        call->machine.final == CK_ACT_RETURN_CACHED ||
-                call->machine.final == CK_ACT_RETURN_STALE
-            ? &call->found
-            : &call->made;
+    struct ckpy_value *value = call->machine.final == CK_ACT_RETURN_CACHED ||
+                                       call->machine.final == CK_ACT_RETURN_STALE
+                                   ? &call->found
+                                   : &call->made;
     PyObject *held = NULL;
     uint8_t kind = CKPY_KIND_REFERENCE;
     PyObject *raised =
@@ -324,8 +324,8 @@ remove_here(struct ckpy_call *call)
     size_t len = (size_t)PyBytes_GET_SIZE(call->key);
     mark_others(call);
     if (function->memory != NULL) {
-        struct ck_entry *entry = ck_store_find_any(function->memory->store,
-                                                   function->owner, call->hash, key, len);
+        struct ck_entry *entry = ck_store_find_any(
+            function->memory->store, function->owner, call->hash, key, len);
         if (entry != NULL)
             ckpy_memory_remove(function->memory, entry);
     }
@@ -415,7 +415,8 @@ ckpy_call_take_reply(struct ckpy_call *call, PyObject *reply)
         Py_buffer view;
         PyObject *data;
         long long remaining;
-        if (!PyArg_ParseTuple(reply, "OL;read() must return None or (data, remaining_ms)",
+        if (!PyArg_ParseTuple(reply,
+                              "OL;read() must return None or (data, remaining_ms)",
                               &data, &remaining) ||
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
             note_failure(call);
@@ -500,7 +501,8 @@ is_paused(struct ckpy_call *call)
 {
     struct ckpy_function *function = call->function;
     return function->pause.used != 0 &&
-           ck_pause_until(&function->pause, call->hash, pause_check(call)) > ck_clock_now();
+           ck_pause_until(&function->pause, call->hash, pause_check(call)) >
+               ck_clock_now();
 }
 
 /* What memory holds that is no longer fresh. */
@@ -539,13 +541,15 @@ own_arguments(struct ckpy_call *call, PyObject *const *args, Py_ssize_t nargs,
     for (Py_ssize_t i = 0; i < nargs; i++)
         PyTuple_SET_ITEM(call->args, i, Py_NewRef(args[i]));
     for (Py_ssize_t i = 0; i < named; i++)
-        if (PyDict_SetItem(call->kwargs, PyTuple_GET_ITEM(kwnames, i), args[nargs + i]) < 0)
+        if (PyDict_SetItem(call->kwargs, PyTuple_GET_ITEM(kwnames, i),
+                           args[nargs + i]) < 0)
             return -1;
     return 0;
 }
 
 static struct ckpy_call *
-allocate(struct ckpy_function *function, enum ck_mode mode, PyObject *key, uint64_t hash)
+allocate(struct ckpy_function *function, enum ck_mode mode, PyObject *key,
+         uint64_t hash)
 {
     PyTypeObject *type = function->state->call_type;
     struct ckpy_call *call = (struct ckpy_call *)type->tp_alloc(type, 0);
@@ -628,8 +632,8 @@ under_refresh(struct ckpy_function *function, PyObject *key)
     else if (function->refreshing_generation != ck_fork_generation())
         PySet_Clear(function->refreshing);
     function->refreshing_generation = ck_fork_generation();
-    int found = function->refreshing == NULL ? -1
-                                             : PySet_Contains(function->refreshing, key);
+    int found =
+        function->refreshing == NULL ? -1 : PySet_Contains(function->refreshing, key);
     if (found < 0)
         PyErr_Clear();
     return found != 0;
@@ -670,8 +674,8 @@ revalidate(struct ckpy_call *stale)
         rc = PySet_Add(function->refreshing, stale->key);
     if (rc == 0) {
         call->refreshing = true;
-        PyObject *started = PyObject_CallMethod(function->operations, "revalidate", "(O)",
-                                                (PyObject *)call);
+        PyObject *started = PyObject_CallMethod(function->operations, "revalidate",
+                                                "(O)", (PyObject *)call);
         rc = started == NULL ? -1 : 0;
         Py_XDECREF(started);
     }
@@ -744,9 +748,7 @@ conclude(struct ckpy_call *call)
         return ckpy_function_handout(call->function, call->flight->value,
                                      call->flight->kind);
     case CK_ACT_RETURN_NOTHING: Py_RETURN_NONE;
-    case CK_ACT_RAISE_MISS:
-        raise_miss(call);
-        return NULL;
+    case CK_ACT_RAISE_MISS: raise_miss(call); return NULL;
     case CK_ACT_RAISE_FLIGHT: ckpy_flight_raise(call->flight); return NULL;
     case CK_ACT_RAISE_RAN: return raise_out(&call->exception);
     case CK_ACT_RAISE_BACKEND:

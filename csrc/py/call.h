@@ -55,9 +55,9 @@ struct ckpy_call {
     int64_t ttl;       /* ns: in place of the policy's; -1: the policy's */
     PyObject *key;     /* owned bytes: canonical arguments */
     uint64_t hash;
-    PyObject *store_key; /* owned str, made when first needed */
-    PyObject *args;      /* owned tuple, or NULL: then argv */
-    PyObject *kwargs;    /* owned dict, or NULL */
+    PyObject *store_key;   /* owned str, made when first needed */
+    PyObject *args;        /* owned tuple, or NULL: then argv */
+    PyObject *kwargs;      /* owned dict, or NULL */
     PyObject *const *argv; /* borrowed from the vectorcall that is under way */
     size_t nargsf;
     PyObject *kwnames;
@@ -106,9 +106,11 @@ ckpy_call_answer(struct ckpy_call *call, enum ck_event event);
 
 /* Answers that carry something. */
 void
-ckpy_call_take_reply(struct ckpy_call *call, PyObject *reply); /* READ: None or a pair */
+ckpy_call_take_reply(struct ckpy_call *call,
+                     PyObject *reply); /* READ: None or a pair */
 void
-ckpy_call_take_failure(struct ckpy_call *call, PyObject *failure); /* any store action */
+ckpy_call_take_failure(struct ckpy_call *call,
+                       PyObject *failure); /* any store action */
 void
 ckpy_call_take_success(struct ckpy_call *call); /* WRITE, DELETE, EVICT */
 void

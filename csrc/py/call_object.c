@@ -115,8 +115,9 @@ call_take_flight(PyObject *op, PyObject *timed_out)
 {
     struct ckpy_call *self = (struct ckpy_call *)op;
     int late = PyObject_IsTrue(timed_out);
-    ckpy_call_answer(self, late || self->flight == NULL ? CK_EV_FLIGHT_TIMEOUT
-                                                        : ckpy_flight_event(self->flight));
+    ckpy_call_answer(self, late || self->flight == NULL
+                               ? CK_EV_FLIGHT_TIMEOUT
+                               : ckpy_flight_event(self->flight));
     return answered(self);
 }
 
@@ -282,12 +283,18 @@ add_constants(PyObject *module)
         const char *name;
         int value;
     } constants[] = {
-        {"WAIT", CK_ACT_WAIT},         {"READ", CK_ACT_READ},
-        {"DELETE", CK_ACT_DELETE},     {"EVICT", CK_ACT_EVICT},
-        {"RUN", CK_ACT_RUN},           {"WRITE", CK_ACT_WRITE},
-        {"FINAL", CK_ACT_FIRST_FINAL}, {"MODE_FRESH", CK_MODE_FRESH},
-        {"MODE_REFRESH", CK_MODE_REFRESH}, {"MODE_INVALIDATE", CK_MODE_INVALIDATE},
-        {"MODE_BYPASS", CK_MODE_BYPASS},   {"MODE_RENEW", CK_MODE_RENEW},
+        {"WAIT", CK_ACT_WAIT},
+        {"READ", CK_ACT_READ},
+        {"DELETE", CK_ACT_DELETE},
+        {"EVICT", CK_ACT_EVICT},
+        {"RUN", CK_ACT_RUN},
+        {"WRITE", CK_ACT_WRITE},
+        {"FINAL", CK_ACT_FIRST_FINAL},
+        {"MODE_FRESH", CK_MODE_FRESH},
+        {"MODE_REFRESH", CK_MODE_REFRESH},
+        {"MODE_INVALIDATE", CK_MODE_INVALIDATE},
+        {"MODE_BYPASS", CK_MODE_BYPASS},
+        {"MODE_RENEW", CK_MODE_RENEW},
     };
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)

@@ -190,7 +190,8 @@ static void
 wake_tasks(PyObject *waiters)
 {
     PyObject *aio = PyImport_ImportModule("cachekit._aio");
-    PyObject *done = aio == NULL ? NULL : PyObject_CallMethod(aio, "wake", "(O)", waiters);
+    PyObject *done =
+        aio == NULL ? NULL : PyObject_CallMethod(aio, "wake", "(O)", waiters);
     if (done == NULL && interpreter_ends())
         PyErr_Clear(); /* modules are gone, and no loop will ever run again */
     else if (done == NULL)
@@ -242,9 +243,7 @@ ckpy_flight_event(const struct ckpy_flight *flight)
     switch ((enum ck_outcome)flight->outcome) {
     case CK_OUTCOME_VALUE: return CK_EV_FLIGHT_VALUE;
     case CK_OUTCOME_RAISED:
-        return flight->replaceable
-                   ? CK_EV_FLIGHT_RAISED
-                   : CK_EV_FLIGHT_RAISED_OTHER;
+        return flight->replaceable ? CK_EV_FLIGHT_RAISED : CK_EV_FLIGHT_RAISED_OTHER;
     case CK_OUTCOME_UNSHARED: return CK_EV_FLIGHT_UNSHARED;
     case CK_OUTCOME_ABANDONED: return CK_EV_FLIGHT_ABANDONED;
     case CK_OUTCOME_NONE: break;
@@ -387,7 +386,8 @@ flight_abandon(PyObject *op, PyObject *Py_UNUSED(ignored))
     struct ckpy_function *function = self->function;
     /* A background refresh that will never end must not keep the next from starting. */
     if (self->mode == CK_MODE_REVALIDATE && function != NULL &&
-        function->refreshing != NULL && PySet_Discard(function->refreshing, self->key) < 0)
+        function->refreshing != NULL &&
+        PySet_Discard(function->refreshing, self->key) < 0)
         return NULL;
     ckpy_flight_settle(self, CK_OUTCOME_ABANDONED, NULL, 0, NULL);
     Py_RETURN_NONE;

@@ -34,16 +34,16 @@ struct ckpy_flight {
     PyObject *waiters;              /* owned list of (loop, future), or NULL */
     PyObject *waits_for;            /* owned list of flights, or NULL */
     PyObject *loop;                 /* owned: where an async leader runs, or NULL */
-    PyObject *task;                 /* owned: the async leader, until settled, or NULL */
-    uint64_t seen;                  /* the last search that came by */
-    uint64_t generation;            /* of forks, when it was made */
-    Py_ssize_t followers;           /* how many ever followed */
-    enum ck_mode mode;              /* its leader's: gives the rank */
-    uint8_t outcome;                /* enum ck_outcome; NONE while open */
+    PyObject *task;       /* owned: the async leader, until settled, or NULL */
+    uint64_t seen;        /* the last search that came by */
+    uint64_t generation;  /* of forks, when it was made */
+    Py_ssize_t followers; /* how many ever followed */
+    enum ck_mode mode;    /* its leader's: gives the rank */
+    uint8_t outcome;      /* enum ck_outcome; NONE while open */
     uint8_t kind;
-    bool marked;                    /* invalidated or superseded: takes no followers */
-    bool replaceable;               /* a stale value may stand in for the exception */
-    bool landed;                    /* guarded by mutex: settled, for detached waiters */
+    bool marked;      /* invalidated or superseded: takes no followers */
+    bool replaceable; /* a stale value may stand in for the exception */
+    bool landed;      /* guarded by mutex: settled, for detached waiters */
     struct ck_mutex mutex;
     struct ck_cond cond;
 };
