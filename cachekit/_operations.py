@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the methods of a cached function do: `invalidate`, `refresh`, `put` and the like.
+"""What the methods of a cached function do: `invalidate`, `refresh`, `put`, `peek`.
 
 `Operations` serves blocking functions, `AsyncOperations` async ones; both are made of
 the core's primitives (csrc/py/function_methods.h).
