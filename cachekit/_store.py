@@ -50,7 +50,7 @@ class SharedStore:
         self.origin = backend if origin is None else origin
         self.address: str = getattr(backend, "address", type(backend).__name__)
         self.timeout: float = getattr(backend, "timeout", None) or config.socket_timeout
-        self.pending = Pending() if twin is None else twin.pending
+        self.pending: Pending = Pending() if twin is None else twin.pending
         self.last_error: str | None = None
         self._successes = 0  # of the guard, when it failed last
         self._told = 0.0  # monotonic seconds: when its state was last said to be bad
