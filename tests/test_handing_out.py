@@ -170,3 +170,21 @@ def test_a_serializer_of_ones_own_gets_a_tuple_as_it_is():
 
     assert pair(1) == pair(1) == (1, {"two": (2,)})
     assert pair.cache_info()[:2] == (1, 1)
+
+
+@pytest.mark.parametrize("nonsense", [b"data", (b"data",), ("text", 1), (1, 2, 3)])
+def test_a_backend_that_answers_nonsense_counts_as_failing(nonsense, caplog):
+    class Nonsense(MemoryBackend):
+        address = f"a store that answers {nonsense!r}"  # records are made once for each
+
+        def read(self, key, timeout):
+            return nonsense
+
+    @Cache(CacheConfig(l1_enabled=False), backend=Nonsense())(name="nonsense")
+    def number(x: int) -> int:
+        return x
+
+    assert number(1) == 1
+    assert number.cache_info().errors == 1
+    assert number.cache_info().misses == 0
+    assert any(record.event == "store_failed" for record in caplog.records)

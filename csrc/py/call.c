@@ -16,14 +16,6 @@ proceed(struct ckpy_call *call, enum ck_action action);
 
 /* ---- small parts --------------------------------------------------------------- */
 
-/* Keep the pending exception as the store's failure. */
-static void
-note_failure(struct ckpy_call *call)
-{
-    PyObject *failure = ckpy_take_exception();
-    Py_XSETREF(call->failure, failure);
-}
-
 PyObject *
 ckpy_call_store_key(struct ckpy_call *call)
 {
@@ -406,23 +398,37 @@ ckpy_call_answer(struct ckpy_call *call, enum ck_event event)
 
 /* ---- answers that carry something ---------------------------------------------- */
 
+/* The parts of a reply of READ that is not None. 0, or -1 with an exception. */
+static int
+take_apart(PyObject *reply, Py_buffer *view, long long *remaining)
+{
+    PyObject *data;
+    if (!PyTuple_Check(reply)) {
+        PyErr_Format(PyExc_TypeError,
+                     "read() must return None or (data, remaining_ms), not %.100s",
+                     Py_TYPE(reply)->tp_name);
+        return -1;
+    }
+    if (!PyArg_ParseTuple(reply, "OL;read() must return None or (data, remaining_ms)",
+                          &data, remaining))
+        return -1;
+    return PyObject_GetBuffer(data, view, PyBUF_SIMPLE);
+}
+
 void
 ckpy_call_take_reply(struct ckpy_call *call, PyObject *reply)
 {
     enum ck_event event = CK_EV_READ_MISS;
+    Py_buffer view;
+    long long remaining;
+    if (reply != Py_None && take_apart(reply, &view, &remaining) < 0) {
+        PyObject *failure = ckpy_take_exception();
+        ckpy_call_take_failure(call, failure);
+        Py_XDECREF(failure);
+        return;
+    }
     leave_store(call, CK_VERDICT_SUCCESS);
     if (reply != Py_None) {
-        Py_buffer view;
-        PyObject *data;
-        long long remaining;
-        if (!PyArg_ParseTuple(reply,
-                              "OL;read() must return None or (data, remaining_ms)",
-                              &data, &remaining) ||
-            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
-            note_failure(call);
-            ckpy_call_answer(call, CK_EV_READ_FAILED);
-            return;
-        }
         event = ckpy_call_open(call, view.buf, (size_t)view.len, remaining);
         PyBuffer_Release(&view);
     }
