@@ -93,19 +93,12 @@ drop_flight(struct ckpy_call *call)
     Py_CLEAR(call->flight);
 }
 
-static const uint8_t *
-key_of(const struct ckpy_call *call, size_t *len)
-{
-    *len = (size_t)PyBytes_GET_SIZE(call->key);
-    return (const uint8_t *)PyBytes_AS_STRING(call->key);
-}
-
 static struct ck_entry *
 entry_in_memory(struct ckpy_call *call)
 {
     struct ckpy_function *function = call->function;
     size_t len;
-    const uint8_t *key = key_of(call, &len);
+    const uint8_t *key = ckpy_call_key(call, &len);
     return function->memory == NULL
                ? NULL
                : ck_store_find(function->memory->store, function->owner, call->hash,
@@ -143,78 +136,7 @@ found_meanwhile(struct ckpy_call *call)
     return true;
 }
 
-/* ---- open calls, and what makes their values old (4.6) -------------------------- */
-
-/* Functions that share entries share the list. */
-static struct ckpy_call **
-open_calls(struct ckpy_function *function)
-{
-    return function->names_of != NULL ? &function->names_of->calls : &function->calls;
-}
-
-static void
-list(struct ckpy_call *call)
-{
-    struct ckpy_call **head = open_calls(call->function);
-    call->next = *head;
-    if (call->next != NULL)
-        call->next->link = &call->next;
-    call->link = head;
-    *head = call;
-}
-
-static void
-unlist(struct ckpy_call *call)
-{
-    if (call->link == NULL)
-        return;
-    *call->link = call->next;
-    if (call->next != NULL)
-        call->next->link = call->link;
-    call->link = NULL;
-}
-
-static void
-mark(struct ckpy_call *call)
-{
-    call->marked = true;
-    if (call->machine.leads && call->flight != NULL)
-        call->flight->marked = true;
-}
-
-void
-ckpy_call_forget_list(struct ckpy_function *function)
-{
-    for (struct ckpy_call *call = function->calls; call != NULL; call = call->next)
-        call->link = NULL;
-    function->calls = NULL;
-}
-
-void
-ckpy_call_mark(struct ckpy_function *function, const uint8_t *key, size_t key_len)
-{
-    for (struct ckpy_call *call = *open_calls(function); call != NULL;
-         call = call->next) {
-        size_t len;
-        const uint8_t *name = key_of(call, &len);
-        if (key == NULL || (len == key_len && memcmp(name, key, len) == 0))
-            mark(call);
-    }
-}
-
-/* What this call stores, or asks to be gone, is newer than what all others began with. */
-static void
-mark_others(struct ckpy_call *call)
-{
-    struct ckpy_call *other = *open_calls(call->function);
-    for (; other != NULL; other = other->next) {
-        size_t len, own_len;
-        const uint8_t *name = key_of(other, &len), *own = key_of(call, &own_len);
-        if (other != call && len == own_len && memcmp(name, own, len) == 0)
-            mark(other);
-    }
-}
-
+/* Has something newer than what this call began with been stored or removed? */
 static bool
 is_marked(const struct ckpy_call *call)
 {
@@ -232,7 +154,7 @@ join(struct ckpy_call *call)
         return CK_EV_FOUND;
     int event = ckpy_flight_join(call->function, mode, call->key, &call->flight);
     if (event == CK_EV_LEADS && mode == CK_MODE_RENEW)
-        mark_others(call);
+        ckpy_call_mark_others(call);
     if (event >= 0 && call->flight != NULL && mode != CK_MODE_REVALIDATE &&
         ckpy_flight_waits(call->parent, call->flight) < 0)
         event = -1;
@@ -256,7 +178,7 @@ keep(struct ckpy_call *call)
         return;
     if (call->mode == CK_MODE_BYPASS || call->mode == CK_MODE_INVALIDATE ||
         call->mode == CK_MODE_RENEW)
-        mark_others(call);
+        ckpy_call_mark_others(call);
     if (function->memory == NULL)
         return;
     if (ckpy_call_hold(call, value) != 0) {
@@ -314,7 +236,7 @@ remove_here(struct ckpy_call *call)
     struct ckpy_function *function = call->function;
     const uint8_t *key = (const uint8_t *)PyBytes_AS_STRING(call->key);
     size_t len = (size_t)PyBytes_GET_SIZE(call->key);
-    mark_others(call);
+    ckpy_call_mark_others(call);
     if (function->memory != NULL) {
         struct ck_entry *entry = ck_store_find_any(
             function->memory->store, function->owner, call->hash, key, len);
@@ -597,10 +519,10 @@ ckpy_call_begin(struct ckpy_call *call)
         .serve_stale_on_error = policy->serve_stale_on_error,
         .run_paused = mode == CK_MODE_REFRESH && is_paused(call),
     };
-    list(call);
+    ckpy_call_list(call);
     if (mode == CK_MODE_INVALIDATE || mode == CK_MODE_BYPASS ||
         (mode == CK_MODE_RENEW && !policy->single_flight))
-        mark_others(call);
+        ckpy_call_mark_others(call);
     proceed(call,
             ck_strategy_start(&call->machine, &options, take_candidate(call, entry)));
 }
@@ -790,7 +712,7 @@ ckpy_call_finish(struct ckpy_call *call)
         report_end(call);
     PyObject *value = conclude(call);
     PyObject *pending = value == NULL ? ckpy_take_exception() : NULL;
-    unlist(call);
+    ckpy_call_unlist(call);
     end_refresh(call);
     if (!call->machine.leads)
         drop_flight(call);
@@ -810,6 +732,6 @@ ckpy_call_abandon(struct ckpy_call *self)
             ckpy_flight_settle(self->flight, CK_OUTCOME_ABANDONED, NULL, 0, NULL);
         drop_flight(self);
     }
-    unlist(self);
+    ckpy_call_unlist(self);
     end_refresh(self);
 }

@@ -85,6 +85,14 @@ ckpy_call_new(struct ckpy_function *function, enum ck_mode mode,
 void
 ckpy_call_begin(struct ckpy_call *call);
 
+/* ---- call_list.c: the open calls of a function -------------------------------- */
+
+/* From its beginning to its end a call is listed in its function. */
+void
+ckpy_call_list(struct ckpy_call *call);
+void
+ckpy_call_unlist(struct ckpy_call *call);
+
 /* The function goes; its open calls (they are garbage as it is) are listed no more. */
 void
 ckpy_call_forget_list(struct ckpy_function *function);
@@ -94,6 +102,18 @@ ckpy_call_forget_list(struct ckpy_function *function);
  * lead take no further followers. */
 void
 ckpy_call_mark(struct ckpy_function *function, const uint8_t *key, size_t key_len);
+
+/* What this call stores, or asks to be gone, is newer than what all others of its key
+ * began with: mark them. */
+void
+ckpy_call_mark_others(struct ckpy_call *call);
+
+static inline const uint8_t *
+ckpy_call_key(const struct ckpy_call *call, size_t *len)
+{
+    *len = (size_t)PyBytes_GET_SIZE(call->key);
+    return (const uint8_t *)PyBytes_AS_STRING(call->key);
+}
 
 /* A call that is dropped before its end (its coroutine was closed, its loop died) hands
  * its flight over and gives its ticket back. */
