@@ -69,7 +69,8 @@ ckpy_call_mark_others(struct ckpy_call *call)
     struct ckpy_call *other = *open_calls(call->function);
     for (; other != NULL; other = other->next) {
         size_t len, own_len;
-        const uint8_t *name = ckpy_call_key(other, &len), *own = ckpy_call_key(call, &own_len);
+        const uint8_t *name = ckpy_call_key(other, &len),
+                      *own = ckpy_call_key(call, &own_len);
         if (other != call && len == own_len && memcmp(name, own, len) == 0)
             mark(other);
     }
