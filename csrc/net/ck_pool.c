@@ -8,6 +8,10 @@
 
 #include <string.h>
 
+/* A connection that was used so shortly before is taken for alive: looking costs a system
+ * call, and one that died in between is found by the reset, which is tried again. */
+#define TRUSTED_IDLE CK_NS_PER_MS
+
 #define PATIENCE_NS (CK_POOL_PATIENCE_MS * CK_NS_PER_MS)
 #define SLICE_NS (CK_WAIT_SLICE_MS * CK_NS_PER_MS)
 
@@ -312,9 +316,12 @@ static enum ck_status
 check(struct ck_pool *pool, struct ck_redis *redis, bool fresh,
       const struct ck_wait *wait, struct ck_redis_failure *failure)
 {
+    int64_t idle = ck_clock_now() - redis->idle_since;
+    if (!fresh && idle < TRUSTED_IDLE)
+        return CK_OK;
     bool dead = fresh || ck_stream_is_dead(&redis->stream);
     if (!dead && pool->health_check_interval != 0 &&
-        ck_clock_now() - redis->idle_since > pool->health_check_interval) {
+        idle > pool->health_check_interval) {
         enum ck_status status = ck_redis_ping(redis, wait, failure);
         if (status == CK_AGAIN || status == CK_ERR_TIMEOUT) {
             ck_redis_close(redis);
@@ -378,7 +385,7 @@ ck_pool_release(struct ck_pool *pool, const struct ck_pool_lease *lease, bool ke
     struct slot *slot = (struct slot *)lease->redis;
     if (!keep)
         ck_redis_close(&slot->redis);
-    else if (pool->health_check_interval != 0)
+    else
         slot->redis.idle_since = ck_clock_now();
     ck_mutex_lock(&pool->lock);
     if (pool->closed && ck_redis_is_open(&slot->redis)) {

@@ -25,6 +25,19 @@ store_raised(struct ckpy_call *call)
     Py_DECREF(exception);
 }
 
+/* The hit of the store: no format string, no name to make. */
+static PyObject *
+ask_read(struct ckpy_call *call, PyObject *transport, PyObject *name, double seconds)
+{
+    PyObject *timeout = PyFloat_FromDouble(seconds);
+    PyObject *args[] = {transport, name, timeout};
+    PyObject *reply = timeout == NULL ? NULL
+                                      : PyObject_VectorcallMethod(call->state->read, args,
+                                                                  3, NULL);
+    Py_XDECREF(timeout);
+    return reply;
+}
+
 static PyObject *
 ask_transport(struct ckpy_call *call)
 {
@@ -34,8 +47,7 @@ ask_transport(struct ckpy_call *call)
     if (transport == NULL)
         return NULL;
     switch (call->action) {
-    case CK_ACT_READ:
-        return PyObject_CallMethod(transport, "read", "Od", name, seconds);
+    case CK_ACT_READ: return ask_read(call, transport, name, seconds);
     case CK_ACT_WRITE:
         return PyObject_CallMethod(transport, "write", "OOLd", name, call->payload,
                                    (long long)call->payload_ttl, seconds);

@@ -55,7 +55,8 @@ core_exec(PyObject *module)
 {
     struct ckpy_state *state = ckpy_state_of(module);
     state->current_flight = PyContextVar_New("cachekit_current_flight", NULL);
-    if (state->current_flight == NULL)
+    state->read = PyUnicode_InternFromString("read");
+    if (state->current_flight == NULL || state->read == NULL)
         return -1;
     if (ckpy_flag_exec(module, state) < 0 || ckpy_values_exec(module, state) < 0 ||
         ckpy_memory_exec(module, state) < 0 || ckpy_flight_exec(module, state) < 0 ||
@@ -78,6 +79,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->flight_type);
     Py_VISIT(state->call_type);
     Py_VISIT(state->current_flight);
+    Py_VISIT(state->read);
     Py_VISIT(state->errors);
     Py_VISIT(state->reduce);
     Py_VISIT(state->drive);
@@ -103,6 +105,7 @@ core_clear(PyObject *module)
     Py_CLEAR(state->flight_type);
     Py_CLEAR(state->call_type);
     Py_CLEAR(state->current_flight);
+    Py_CLEAR(state->read);
     Py_CLEAR(state->errors);
     Py_CLEAR(state->reduce);
     Py_CLEAR(state->drive);

@@ -23,6 +23,8 @@ struct ckpy_state {
     PyTypeObject *call_type;
     PyObject *current_flight; /* ContextVar: the innermost flight whose function runs */
 
+    PyObject *read; /* the str "read": a method of transports */
+
     uint64_t searches; /* of flights that wait for each other; guarded by the GIL */
 
     /* imported when first needed; owned */
