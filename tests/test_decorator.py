@@ -54,7 +54,7 @@ class InModule:
         return 3 * number
 
 
-# -- ways to write it (1.1) -----------------------------------------------------------
+# -- ways to write it -----------------------------------------------------------
 
 
 def test_parentheses_make_no_difference(cache: Cache) -> None:
@@ -133,7 +133,7 @@ def test_two_positional_arguments_are_refused(cache: Cache) -> None:
         cache(lambda: 1, 60)
 
 
-# -- kinds of functions (1.2) ---------------------------------------------------------
+# -- kinds of functions ---------------------------------------------------------
 
 
 def test_the_wrapper_looks_like_the_function() -> None:
@@ -484,7 +484,7 @@ def test_a_call_that_does_not_fit_raises_what_the_function_raises(cache: Cache) 
             assert str(error.value) == str(expected.value)
 
 
-# -- attributes (1.11) ----------------------------------------------------------------
+# -- attributes ----------------------------------------------------------------
 
 
 def test_cache_info_begins_as_functools_has_it(cache: Cache) -> None:
@@ -785,7 +785,7 @@ def test_what_is_not_built_yet_says_so(cache: Cache) -> None:
             call()
 
 
-# -- switching off, and the methods of a cache (1.12) ---------------------------------
+# -- switching off, and the methods of a cache ---------------------------------
 
 
 def test_disabled_calls_straight_through(cache: Cache) -> None:

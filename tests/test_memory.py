@@ -30,7 +30,7 @@ def stats(cache: Cache) -> dict[str, int]:
     return cache._memory.stats()
 
 
-# -- the budget (5.6) -----------------------------------------------------------------
+# -- the budget -----------------------------------------------------------------
 
 FILL = """if True:
     import gc, sys

@@ -52,7 +52,7 @@ def wait_for_hits(work: Work, seconds: float = RECOVERY) -> float:
     return time.monotonic() - start
 
 
-# What a call costs while the store is away: 2.4
+# What a call costs while the store is away
 
 
 def test_the_failures_that_open_the_breaker_cost_less_than_two_deadlines(
@@ -153,7 +153,7 @@ def test_the_run_of_the_function_is_not_counted_against_the_store(driver, proxy)
     assert work.using("FRESH")(1) == {"n": 1, "run": 1}
 
 
-# How it comes back: 2.5, 7.3
+# How it comes back
 
 
 def test_a_restart_between_two_calls_costs_nothing(driver, own_redis):

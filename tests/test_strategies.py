@@ -185,7 +185,7 @@ def test_an_unknown_strategy_is_a_value_error_that_names_the_accepted(work):
         work.cached.using(3)
 
 
-# The store fails: 2.1
+# The store fails
 
 
 @pytest.mark.parametrize("strategy", RUNNING)
@@ -291,7 +291,7 @@ def test_a_refused_write_is_quiet_logged_once_and_no_matter_for_the_breaker(
     assert cache.detailed_health_check()["circuit_breaker"]["state"] == "closed"
 
 
-# The function raises: 2.2
+# The function raises
 
 
 @pytest.mark.parametrize("strategy", RUNNING)
@@ -339,7 +339,7 @@ def test_an_entry_spares_the_caller_a_raising_function(work, strategy):
     assert work.runs == 1
 
 
-# One run at most: 1.3
+# One run at most
 
 
 @pytest.mark.parametrize("strategy", RUNNING)
@@ -362,7 +362,7 @@ def test_the_function_runs_once_whatever_happens_to_the_store_meanwhile(
     assert work.runs == runs + 1
 
 
-# Values that cannot be stored: 2.3
+# Values that cannot be stored
 
 
 class Opaque:

@@ -69,7 +69,7 @@ def events(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogReco
     return [r for r in caplog.records if getattr(r, "event", "") == event]
 
 
-# ttl: 1.9
+# ttl
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_jitter_shortens_by_up_to_its_fraction(make, redis_server):
     assert max(lives) - min(lives) > 20_000
 
 
-# One entry, one clock: 3.1
+# One entry, one clock
 
 
 def test_the_stores_expiry_covers_the_longest_period(make, redis_server):
@@ -307,7 +307,7 @@ def test_where_the_store_has_no_clock_the_headers_times_serve(driver):
     assert 0 <= work.entry(1).age < 1
 
 
-# Memory: 3.2
+# Memory
 
 
 def test_memory_keeps_an_entry_for_its_remaining_lifetime(driver, redis_server):
@@ -351,7 +351,7 @@ def test_l1_ttl_does_not_lengthen(in_memory):
     assert work(1)["run"] == 2
 
 
-# Stale while revalidate: 3.3
+# Stale while revalidate
 
 STALE = {"ttl": 60, "stale_ttl": 600}
 
@@ -594,7 +594,7 @@ def test_a_refresh_is_not_cancelled_with_its_caller(redis_server):
     driver.close()
 
 
-# Stale if error: 3.4
+# Stale if error
 
 ON_ERROR = {"ttl": 60, "serve_stale_on_error": True}
 

@@ -58,9 +58,9 @@ struct ck_strategy_options {
     enum ck_mode mode;
     bool has_store;     /* a shared store is configured */
     bool single_flight; /* join flights at all */
-    bool fallback;      /* a store failure is hidden from the caller (2.1) */
+    bool fallback;      /* a store failure is hidden from the caller */
     bool serve_stale_on_error;
-    bool run_paused; /* stale_retry: the function failed a moment ago (3.4) */
+    bool run_paused; /* stale_retry: the function failed a moment ago */
 };
 
 enum ck_event {
@@ -96,7 +96,7 @@ enum ck_event {
     CK_EV_WRITE_FAILED,
     CK_EV_NOT_CACHEABLE, /* too large, or not to be stored: no KEEP (a value that
                             memory alone may hold is answered with WROTE) */
-    CK_EV_NOT_ENCODABLE, /* as before, and an error when fallback is off (2.3) */
+    CK_EV_NOT_ENCODABLE, /* as before, and an error when fallback is off */
     CK_EV_NOT_SHAREABLE, /* an iterator, an awaitable, an open file: as NOT_CACHEABLE,
                             and followers must not get it either */
     /* answers to KEEP and SETTLE */
@@ -162,7 +162,7 @@ struct ck_strategy {
     bool leads;          /* a flight of ours is open */
     bool follows;        /* a renewal is under way: look, then WAIT instead of RUN */
     bool unshared;       /* the value must not reach followers */
-    bool store_failed;   /* no further store operation in this call (2.4) */
+    bool store_failed;   /* no further store operation in this call */
     bool revalidate;     /* with RETURN_STALE: start one background refresh */
     bool stale_on_error; /* with RETURN_STALE: the function raised, or is paused */
     bool keep_read;      /* with KEEP: what READ gave; else what RUN gave */

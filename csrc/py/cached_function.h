@@ -120,7 +120,7 @@ ckpy_function_call_mode(struct ckpy_function *self, enum ck_mode mode,
 PyObject *
 ckpy_function_handout(struct ckpy_function *self, PyObject *held, uint8_t kind);
 
-/* May a stale value stand in for this exception of the function (3.4)? Keeps a pending
+/* May a stale value stand in for this exception of the function? Keeps a pending
  * exception. */
 bool
 ckpy_function_replaceable(struct ckpy_function *self, PyObject *exception);

@@ -246,7 +246,7 @@ remove_here(struct ckpy_call *call)
     return function->transport != NULL;
 }
 
-/* An invalidation that the store did not take is kept for later (5.5). */
+/* An invalidation that the store did not take is kept for later. */
 static void
 keep_invalidation(struct ckpy_call *call)
 {

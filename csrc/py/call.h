@@ -42,14 +42,14 @@ struct ckpy_call {
     enum ck_mode mode;     /* what the machine is started with */
     enum ck_action action; /* what the driver has to do */
     bool begun;            /* the machine runs */
-    bool marked;           /* invalidated or superseded since: fills nothing (4.6) */
+    bool marked;           /* invalidated or superseded since: fills nothing */
     bool silent;           /* peek and its like: nothing is counted */
     bool refreshing;       /* our key is in function->refreshing */
     bool has_ticket;
     struct ck_ticket ticket;
     int64_t allowance; /* ns for the store operation of `action` */
     int64_t entered;   /* when it began */
-    int64_t budget;    /* ns left for the store in this call (2.4) */
+    int64_t budget;    /* ns left for the store in this call */
     int64_t started;   /* when the function began */
     int64_t load_time; /* ns the function took */
     int64_t ttl;       /* ns: in place of the policy's; -1: the policy's */

@@ -75,7 +75,7 @@ agreed(struct ckpy_call *call)
 }
 
 /* A serializer of the user's own is tried once on the way back: bytes that it cannot
- * read, or reads as another type, are not worth keeping (1.10). */
+ * read, or reads as another type, are not worth keeping. */
 static int
 comes_back(struct ckpy_call *call, struct ckpy_value *value)
 {
