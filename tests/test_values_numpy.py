@@ -19,7 +19,7 @@ def numpy_values() -> list[Any]:
         np.float64(1.5), np.float32(-0.0), np.float16(1), np.int8(-3),
         np.uint64(2**64 - 1),
         np.bool_(True), np.complex64(1j), np.str_("aé"), np.bytes_(b"x"),
-        np.datetime64("2020-01-01"), np.datetime64("NaT"), np.timedelta64(3, "ns"),
+        np.datetime64("2020-01-01"), np.datetime64("NaT", "s"), np.timedelta64(3, "ns"),
         np.datetime64("2020-01-01T00:00", "25s"),
         np.arange(10), np.arange(12.0).reshape(3, 4), np.arange(24).reshape(2, 3, 4),
         np.asfortranarray(np.arange(12.0).reshape(3, 4)), np.array(3.0), np.zeros((0,
