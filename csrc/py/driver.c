@@ -31,9 +31,9 @@ ask_read(struct ckpy_call *call, PyObject *transport, PyObject *name, double sec
 {
     PyObject *timeout = PyFloat_FromDouble(seconds);
     PyObject *args[] = {transport, name, timeout};
-    PyObject *reply = timeout == NULL ? NULL
-                                      : PyObject_VectorcallMethod(call->state->read, args,
-                                                                  3, NULL);
+    PyObject *reply = timeout == NULL
+                          ? NULL
+                          : PyObject_VectorcallMethod(call->state->read, args, 3, NULL);
     Py_XDECREF(timeout);
     return reply;
 }
