@@ -25,8 +25,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "cachekit"))
 
 
 def pytest_configure() -> None:
-    """A shell starts background jobs with SIGINT ignored, and Python then has no handler
-    for it: the tests that interrupt themselves need one."""
+    """A shell starts background jobs with SIGINT ignored, and then Python has no
+    handler for it: the tests that interrupt themselves need one."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
