@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/ck_retry.h"
 
-#include <stddef.h>
-#include <string.h>
 
 /* Uniform in 0..limit, from the upper 53 of 64 uniform bits. */
 static int64_t
@@ -44,24 +42,4 @@ ck_retry_decide(const struct ck_retry_policy *policy, enum ck_retry_cause cause,
     case CK_RETRY_OTHER: break;
     }
     return CK_RETRY_GIVE_UP;
-}
-
-enum ck_retry_cause
-ck_retry_cause_of_reply(const char *text, size_t size)
-{
-    static const struct {
-        const char *word;
-        enum ck_retry_cause cause;
-    } words[] = {
-        {"LOADING", CK_RETRY_LOADING},   {"TRYAGAIN", CK_RETRY_TRYAGAIN},
-        {"NOAUTH", CK_RETRY_AUTH},       {"CLUSTERDOWN", CK_RETRY_CLUSTERDOWN},
-        {"WRONGPASS", CK_RETRY_AUTH},    {"OOM", CK_RETRY_OOM},
-        {"READONLY", CK_RETRY_READONLY},
-    };
-    const char *space = size != 0 ? memchr(text, ' ', size) : NULL;
-    size_t length = space != NULL ? (size_t)(space - text) : size;
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strlen(words[i].word) == length && memcmp(words[i].word, text, length) == 0)
-            return words[i].cause;
-    return CK_RETRY_OTHER;
 }

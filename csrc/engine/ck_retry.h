@@ -13,7 +13,6 @@
 #define CK_ENGINE_RETRY_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 enum ck_retry_cause {
@@ -45,10 +44,5 @@ struct ck_retry_policy {
 int64_t
 ck_retry_decide(const struct ck_retry_policy *policy, enum ck_retry_cause cause,
                 uint32_t made, int64_t remaining, uint64_t random);
-
-/* The cause that the first word of an error reply stands for ("LOADING Redis is ...",
- * without the leading '-'; any bytes); CK_RETRY_OTHER when it is none of these. */
-enum ck_retry_cause
-ck_retry_cause_of_reply(const char *text, size_t size);
 
 #endif

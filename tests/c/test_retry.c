@@ -82,27 +82,3 @@ TEST(huge_delays_do_not_overflow)
         CHECK_GE(wait, 0);
     }
 }
-
-TEST(replies_are_told_apart_by_their_first_word)
-{
-    static const struct {
-        const char *text;
-        enum ck_retry_cause cause;
-    } table[] = {
-        {"LOADING Redis is loading the dataset in memory", CK_RETRY_LOADING},
-        {"TRYAGAIN Multiple keys request during rehashing", CK_RETRY_TRYAGAIN},
-        {"CLUSTERDOWN The cluster is down", CK_RETRY_CLUSTERDOWN},
-        {"NOAUTH Authentication required.", CK_RETRY_AUTH},
-        {"WRONGPASS invalid username-password pair", CK_RETRY_AUTH},
-        {"OOM command not allowed", CK_RETRY_OOM},
-        {"READONLY You can't write against a read only replica.", CK_RETRY_READONLY},
-        {"LOADING", CK_RETRY_LOADING},
-        {"LOADINGX", CK_RETRY_OTHER},
-        {"ERR LOADING", CK_RETRY_OTHER},
-        {"", CK_RETRY_OTHER},
-    };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        CHECK_EQ(ck_retry_cause_of_reply(table[i].text, strlen(table[i].text)),
-                 table[i].cause);
-    CHECK_EQ(ck_retry_cause_of_reply(NULL, 0), CK_RETRY_OTHER);
-}
