@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/ck_retry.h"
 
-
 /* Uniform in 0..limit, from the upper 53 of 64 uniform bits. */
 static int64_t
 draw(int64_t limit, uint64_t random)
