@@ -123,9 +123,8 @@ class SharedStore:
         Raises BackendError, also when the guard says to skip the store.
         """
         ticket = self._enter()
-        allowance = self.guard.allowance
         try:
-            result = getattr(self.careful, method)(*args, allowance)
+            result = getattr(self.careful, method)(*args, ticket[0])
         except BaseException as error:
             self._left(ticket, error)
             raise
@@ -135,22 +134,21 @@ class SharedStore:
     async def ause(self, method: str, *args: Any) -> Any:
         """The same for asyncio."""
         ticket = self._enter()
-        allowance = self.guard.allowance
         try:
-            result = await getattr(self.async_careful, method)(*args, allowance)
+            result = await getattr(self.async_careful, method)(*args, ticket[0])
         except BaseException as error:
             self._left(ticket, error)
             raise
         self.guard.leave(ticket, _SUCCESS)
         return result
 
-    def _enter(self) -> int:
+    def _enter(self) -> tuple[float, int]:
         ticket = self.guard.enter()
         if ticket is None:
             raise BackendUnavailable("the shared store is skipped: its breaker is open")
         return ticket
 
-    def _left(self, ticket: int, error: BaseException) -> None:
+    def _left(self, ticket: tuple[float, int], error: BaseException) -> None:
         counts = isinstance(error, Exception) and getattr(error, "counts", True)
         self.guard.leave(ticket, _FAILURE if counts else _NEUTRAL)
         if isinstance(error, Exception):

@@ -35,9 +35,8 @@ def call(guard: Guard, outcome: int) -> float | None:
     ticket = guard.enter()
     if ticket is None:
         return None
-    seconds = guard.allowance
     guard.leave(ticket, outcome)
-    return seconds
+    return ticket[0]
 
 
 def fail(guard: Guard, times: int) -> list[float | None]:
@@ -92,7 +91,7 @@ def test_after_the_timeout_one_call_is_the_probe(clock):
     assert guard.enter() is None
     clock.now += 0.2
     ticket = guard.enter()
-    assert guard.allowance == 1.0
+    assert ticket[0] == 1.0
     assert state(guard) == "half-open"
     assert guard.enter() is None
     guard.leave(ticket, Guard.SUCCESS)
@@ -492,8 +491,11 @@ def test_leave_judges_its_arguments(clock):
         guard.leave(ticket)
     with pytest.raises(TypeError):
         guard.leave("x", 0)
+    for wrong in (7, (), (1.0,), (1.0, 2, 3), (1.0, "x")):
+        with pytest.raises(TypeError):
+            guard.leave(wrong, 0)
     with pytest.raises(OverflowError):
-        guard.leave(-1, 0)
+        guard.leave((1.0, -1), 0)
 
 
 def test_an_int_clock_and_a_failing_clock_are_survived(monkeypatch):

@@ -31,7 +31,6 @@ struct ckpy_guard {
     _Atomic uint64_t probes;     /* probes started */
     _Atomic uint64_t successes;  /* operations that ended well */
     _Atomic uint64_t failures;   /* operations that failed and count */
-    _Atomic int64_t allowance;   /* ns given to the last who entered from Python */
     _Atomic bool probing;        /* somebody uses the two members below */
     uint64_t probe_epoch;        /* guarded by probing; the open period it belongs to */
     struct ck_probe probe;       /* guarded by probing */
@@ -360,7 +359,6 @@ init(struct ckpy_guard *self, const struct arguments *given)
     self->enabled = given->enabled != 0;
     ck_breaker_init(&self->breaker, &options, now_of(self));
     ck_patience_init(&self->patience, full, !self->enabled);
-    atomic_init(&self->allowance, full);
     atomic_init(&self->generation, ck_fork_generation());
     self->ready = true;
     return true;
@@ -450,9 +448,9 @@ PyDoc_STRVAR(
     enter_doc,
     "enter($self, /)\n--\n\n"
     "Ask to use the store.\n\n"
-    "Returns a ticket, an int to be given back by one leave(), with the seconds the\n"
-    "operation may take in `allowance`; or None when the store is to be skipped.\n"
-    "Never waits.");
+    "Returns a ticket, to be given back by one leave(): a tuple that begins with the\n"
+    "seconds the operation may take. None when the store is to be skipped. Never\n"
+    "waits.");
 
 static PyObject *
 guard_enter(struct ckpy_guard *self, PyObject *Py_UNUSED(ignored))
@@ -462,18 +460,10 @@ guard_enter(struct ckpy_guard *self, PyObject *Py_UNUSED(ignored))
     if (allowed == 0)
         Py_RETURN_NONE;
     unsigned long long number = (unsigned long long)ticket.epoch << 1 | ticket.full;
-    PyObject *result = PyLong_FromUnsignedLongLong(number);
+    PyObject *result = Py_BuildValue("(NK)", seconds_of(allowed), number);
     if (result == NULL)
         leave(self, ticket, CK_VERDICT_NEUTRAL);
-    else
-        atomic_store_explicit(&self->allowance, allowed, memory_order_relaxed);
     return result;
-}
-
-static PyObject *
-guard_get_allowance(struct ckpy_guard *self, void *Py_UNUSED(closure))
-{
-    return seconds_of(atomic_load_explicit(&self->allowance, memory_order_relaxed));
 }
 
 PyDoc_STRVAR(
@@ -492,7 +482,11 @@ guard_leave(struct ckpy_guard *self, PyObject *const *args, Py_ssize_t count)
                      "leave() takes a ticket and an outcome (%zd given)", count);
         return NULL;
     }
-    unsigned long long ticket = PyLong_AsUnsignedLongLong(args[0]);
+    if (!PyTuple_CheckExact(args[0]) || PyTuple_GET_SIZE(args[0]) != 2) {
+        PyErr_SetString(PyExc_TypeError, "a ticket is what enter() returned");
+        return NULL;
+    }
+    unsigned long long ticket = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(args[0], 1));
     if (ticket == (unsigned long long)-1 && PyErr_Occurred())
         return NULL;
     long outcome = PyLong_AsLong(args[1]);
@@ -589,16 +583,6 @@ static PyMethodDef guard_methods[] = {
 };
 
 PyDoc_STRVAR(
-    allowance_doc,
-    "Seconds allowed to the operation that entered last: read it after enter().");
-
-static PyGetSetDef guard_getset[] = {
-    {"allowance", (getter)(void (*)(void))guard_get_allowance, NULL, allowance_doc,
-     NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-PyDoc_STRVAR(
     guard_doc,
     "Guard(threshold=5, timeout=60.0, success_threshold=1, half_open_requests=1,\n"
     "      operation_timeout=1.0, enabled=True, host=None, port=0, path=None,\n"
@@ -615,10 +599,13 @@ PyDoc_STRVAR(
     "change of state. clock: a callable that returns seconds, for tests.");
 
 static PyType_Slot guard_slots[] = {
-    {Py_tp_doc, (void *)guard_doc}, {Py_tp_new, guard_new},
-    {Py_tp_dealloc, guard_dealloc}, {Py_tp_traverse, guard_traverse},
-    {Py_tp_clear, guard_clear},     {Py_tp_methods, guard_methods},
-    {Py_tp_getset, guard_getset},   {0, NULL},
+    {Py_tp_doc, (void *)guard_doc},
+    {Py_tp_new, guard_new},
+    {Py_tp_dealloc, guard_dealloc},
+    {Py_tp_traverse, guard_traverse},
+    {Py_tp_clear, guard_clear},
+    {Py_tp_methods, guard_methods},
+    {0, NULL},
 };
 
 static PyType_Spec guard_spec = {
