@@ -230,6 +230,7 @@ class Load:
         self.over = False
         self.calls = 0
         self.slowest = 0.0
+        self.stalled = 0.0  # seconds that this process, not the cache, kept a caller
         self.wrong: list[object] = []
         self.raised: list[BaseException] = []
         options: dict[str, Any] = {"ttl": 0.5, "l1_enabled": memory}
@@ -248,6 +249,7 @@ class Load:
         self.functions = (plain, coroutine)
         self.threads = [threading.Thread(target=self._thread) for _ in range(8)]
         self.threads.append(threading.Thread(target=asyncio.run, args=(self._tasks(),)))
+        self.threads.append(threading.Thread(target=self._watch))
 
     @staticmethod
     def model(n: int) -> dict[str, int]:
@@ -273,6 +275,21 @@ class Load:
         except BaseException as error:
             self.raised.append(error)
 
+    def _late(self, due: float) -> None:
+        self.stalled = max(self.stalled, time.monotonic() - due)
+
+    def _watch(self) -> None:
+        while not self.over:
+            due = time.monotonic() + 0.005
+            time.sleep(0.005)
+            self._late(due)
+
+    async def _watch_loop(self) -> None:
+        while not self.over:
+            due = time.monotonic() + 0.005
+            await asyncio.sleep(0.005)
+            self._late(due)
+
     async def _task(self) -> None:
         chance = random.Random()
         try:
@@ -284,7 +301,7 @@ class Load:
             self.raised.append(error)
 
     async def _tasks(self) -> None:
-        await asyncio.gather(*[self._task() for _ in range(200)])
+        await asyncio.gather(self._watch_loop(), *[self._task() for _ in range(200)])
         await self.cache.aclose()
 
     def __enter__(self) -> Load:
@@ -325,5 +342,5 @@ def test_under_load_nobody_is_failed_kept_waiting_or_told_a_lie(
         load.wait_for_hits(RECOVERY)
     assert load.raised == []
     assert load.wrong == []
-    assert load.slowest < 1.1
+    assert load.slowest < 1.1 + min(load.stalled, 0.1)
     assert load.calls > 1000
