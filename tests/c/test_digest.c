@@ -91,3 +91,31 @@ TEST(a_finished_state_keeps_nothing_of_the_key)
     memset(&zero, 0, sizeof zero);
     CHECK_MEM(&state, &zero, sizeof zero);
 }
+
+TEST(a_settled_state_and_its_copies_go_on_as_the_keyed_digest)
+{
+    uint8_t data[300], plain[CK_DIGEST_SIZE], settled[CK_DIGEST_SIZE];
+    struct ck_digest first, state;
+    count_up(data, sizeof data);
+    ck_digest_init(&first, "secret", 6);
+    ck_digest_settle(&first);
+    for (size_t len = 1; len <= sizeof data; len++) {
+        ck_digest(plain, "secret", 6, data, len);
+        for (size_t cut = 0; cut <= len; cut += 64) {
+            state = first;
+            ck_digest_update(&state, data, cut);
+            ck_digest_update(&state, data + cut, len - cut);
+            ck_digest_final(&state, settled);
+            CHECK_MEM(plain, settled, sizeof plain);
+        }
+    }
+}
+
+TEST(a_settled_state_holds_the_key_no_more)
+{
+    struct ck_digest state;
+    ck_digest_init(&state, "a secret of some length", 23);
+    CHECK(memmem(&state, sizeof state, "a secret of some length", 23) != NULL);
+    ck_digest_settle(&state);
+    CHECK(memmem(&state, sizeof state, "a secret of some length", 23) == NULL);
+}
