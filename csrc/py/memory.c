@@ -47,6 +47,22 @@ ckpy_memory_sweep(struct ckpy_memory *memory, struct ck_owner *owner)
     release(memory, dead);
 }
 
+void
+ckpy_memory_expire(struct ckpy_memory *memory, struct ck_owner *owner)
+{
+    struct ck_entry *dead = NULL;
+    ck_store_expire(memory->store, owner, &dead);
+    release(memory, dead);
+}
+
+void
+ckpy_memory_expire_tag(struct ckpy_memory *memory, uint16_t slot)
+{
+    struct ck_entry *dead = NULL;
+    ck_store_expire_tag(memory->store, slot, ck_clock_coarse(), &dead);
+    release(memory, dead);
+}
+
 uint64_t
 ckpy_memory_salt(void)
 {
@@ -158,6 +174,20 @@ memory_clear(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+memory_expire_tag(PyObject *op, PyObject *arg)
+{
+    Py_ssize_t slot = PyNumber_AsSsize_t(arg, PyExc_ValueError);
+    if (slot == -1 && PyErr_Occurred())
+        return NULL;
+    if (slot < 0 || slot > UINT16_MAX) {
+        PyErr_SetString(PyExc_ValueError, "a slot is below 65536");
+        return NULL;
+    }
+    ckpy_memory_expire_tag((struct ckpy_memory *)op, (uint16_t)slot);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 memory_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     struct ck_store_stats stats;
@@ -179,16 +209,22 @@ memory_check(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyMethodDef memory_methods[] = {
     {"clear", memory_clear, METH_NOARGS,
      PyDoc_STR("clear($self, /)\n--\n\nForget every entry.")},
+    {"expire_tag", memory_expire_tag, METH_O,
+     PyDoc_STR(
+         "expire_tag($self, slot, /)\n--\n\n"
+         "Entries with the tag of this slot (0 to 65535) are misses from now on.")},
     {"stats", memory_stats, METH_NOARGS,
-     PyDoc_STR("stats($self, /)\n--\n\nEntries, bytes, bounds and evictions, as a dict.")},
+     PyDoc_STR(
+         "stats($self, /)\n--\n\nEntries, bytes, bounds and evictions, as a dict.")},
     {"check", memory_check, METH_NOARGS,
-     PyDoc_STR("check($self, /)\n--\n\nWalk the table; abort the process if it is broken.")},
+     PyDoc_STR(
+         "check($self, /)\n--\n\nWalk the table; abort the process if it is broken.")},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef memory_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct ckpy_memory, weakrefs),
-     READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct ckpy_memory, weakrefs), READONLY,
+     NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -196,14 +232,10 @@ PyDoc_STRVAR(memory_doc, "Memory(max_bytes=0, max_entries=0)\n--\n\n"
                          "The in-process tier. A bound of 0 is none.");
 
 static PyType_Slot memory_slots[] = {
-    {Py_tp_doc, (void *)memory_doc},
-    {Py_tp_new, memory_new},
-    {Py_tp_dealloc, memory_dealloc},
-    {Py_tp_traverse, memory_traverse},
-    {Py_tp_clear, memory_tp_clear},
-    {Py_tp_methods, memory_methods},
-    {Py_tp_members, memory_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)memory_doc}, {Py_tp_new, memory_new},
+    {Py_tp_dealloc, memory_dealloc}, {Py_tp_traverse, memory_traverse},
+    {Py_tp_clear, memory_tp_clear},  {Py_tp_methods, memory_methods},
+    {Py_tp_members, memory_members}, {0, NULL},
 };
 
 static PyType_Spec memory_spec = {

@@ -43,6 +43,13 @@ ckpy_memory_remove(struct ckpy_memory *memory, struct ck_entry *entry);
 void
 ckpy_memory_sweep(struct ckpy_memory *memory, struct ck_owner *owner);
 
+/* Make all entries of an owner (NULL: of everybody), or all that carry the tag of this
+ * slot, dead in constant time. They stay until they are replaced, evicted or swept. */
+void
+ckpy_memory_expire(struct ckpy_memory *memory, struct ck_owner *owner);
+void
+ckpy_memory_expire_tag(struct ckpy_memory *memory, uint16_t slot);
+
 /* A number for ck_owner.salt that no other owner of this process has. */
 uint64_t
 ckpy_memory_salt(void);

@@ -70,9 +70,9 @@ ck_s3fifo_remove(struct ck_s3fifo *s3, struct ck_entry *entry)
 }
 
 static bool
-is_useless(const struct ck_entry *entry, int64_t now)
+is_useless(const struct ck_epochs *epochs, const struct ck_entry *entry, int64_t now)
 {
-    return entry->usable_until <= now || entry->generation != entry->owner->generation;
+    return entry->usable_until <= now || ck_epochs_is_dead(epochs, entry);
 }
 
 static bool
@@ -104,15 +104,16 @@ pass_over(struct ck_s3fifo *s3, struct ck_entry *entry)
 }
 
 struct ck_entry *
-ck_s3fifo_evict(struct ck_s3fifo *s3, bool by_bytes, int64_t now, bool *useless)
+ck_s3fifo_evict(struct ck_s3fifo *s3, const struct ck_epochs *epochs, bool by_bytes,
+                int64_t now, bool *useless)
 {
     struct ck_entry *victim;
     for (unsigned steps = 0;; steps++) {
         struct ck_entry *small = s3->small.oldest, *main = s3->main.oldest;
         *useless = true;
-        if ((victim = small) != NULL && is_useless(victim, now))
+        if ((victim = small) != NULL && is_useless(epochs, victim, now))
             break;
-        if ((victim = main) != NULL && is_useless(victim, now))
+        if ((victim = main) != NULL && is_useless(epochs, victim, now))
             break;
         *useless = false;
         bool from_small = small != NULL && small_is_full(s3, by_bytes);
@@ -143,7 +144,6 @@ check_queue(const struct ck_queue *queue, bool in_main)
     const struct ck_entry *newer = NULL;
     for (const struct ck_entry *at = queue->newest; at != NULL; at = at->older) {
         must(at->newer == newer && at->in_main == in_main && !at->dead);
-        must(at->frequency <= 3);
         entries++;
         bytes += at->charge;
         newer = at;

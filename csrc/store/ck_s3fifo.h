@@ -7,8 +7,8 @@
  *           hash is kept in the ghost; what comes back while remembered enters the main
  *           queue at once. The main queue gives an entry another round for every hit.
  *           A hit only bumps a two-bit count. Sizes are counted in entries or in bytes,
- *           whichever bound is to be met. What is of no use any more (expired, of an
- *           older generation) leaves first when it is met at an end of a queue.
+ *           whichever bound is to be met. What is of no use any more (expired,
+ *           invalidated) leaves first when it is met at an end of a queue.
  *           One call looks at a bounded number of entries: when all of them were hit,
  *           the next one leaves all the same.
  * THREADING None of its own.
@@ -16,6 +16,7 @@
 #ifndef CK_STORE_S3FIFO_H
 #define CK_STORE_S3FIFO_H
 
+#include "store/ck_epochs.h"
 #include "store/ck_ghost.h"
 #include "store/ck_store.h"
 
@@ -58,7 +59,8 @@ ck_s3fifo_remove(struct ck_s3fifo *s3, struct ck_entry *entry);
  * which measure the small queue's tenth is taken in. `*useless` tells whether it was
  * dead at `now` rather than pushed out. */
 struct ck_entry *
-ck_s3fifo_evict(struct ck_s3fifo *s3, bool by_bytes, int64_t now, bool *useless);
+ck_s3fifo_evict(struct ck_s3fifo *s3, const struct ck_epochs *epochs, bool by_bytes,
+                int64_t now, bool *useless);
 
 static inline size_t
 ck_s3fifo_entries(const struct ck_s3fifo *s3)

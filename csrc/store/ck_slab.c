@@ -39,22 +39,29 @@ struct ck_slab {
     bool closed;
 };
 
-size_t
-ck_slab_entry_size(size_t key_len)
+static size_t
+tail_of(size_t key_len, size_t tag_count)
 {
-    return (sizeof(struct ck_entry) + key_len + STEP - 1) / STEP * STEP;
+    return key_len + tag_count * sizeof(uint16_t);
 }
 
+/* How many steps follow the entry proper. */
 static size_t
-class_of(size_t key_len)
+class_of(size_t tail)
 {
-    return (key_len + STEP - 1) / STEP;
+    return (tail + STEP - 1) / STEP;
 }
 
 static size_t
 slot_size(size_t size_class)
 {
     return sizeof(struct ck_entry) + size_class * STEP;
+}
+
+size_t
+ck_slab_entry_size(size_t tail)
+{
+    return slot_size(class_of(tail));
 }
 
 static uint8_t *
@@ -135,12 +142,12 @@ take_slot(struct chunk *chunk)
 }
 
 struct ck_entry *
-ck_slab_alloc(struct ck_slab *slab, size_t key_len)
+ck_slab_alloc(struct ck_slab *slab, size_t key_len, size_t tag_count)
 {
-    size_t size_class = class_of(key_len);
+    size_t size_class = class_of(tail_of(key_len, tag_count));
     struct ck_entry *entry;
     if (size_class >= CLASSES) {
-        entry = ck_malloc(ck_slab_entry_size(key_len));
+        entry = ck_malloc(slot_size(size_class));
     }
     else {
         struct chunk *chunk = slab->partial[size_class];
@@ -148,8 +155,10 @@ ck_slab_alloc(struct ck_slab *slab, size_t key_len)
             chunk = new_chunk(slab, size_class);
         entry = chunk != NULL ? take_slot(chunk) : NULL;
     }
-    if (entry != NULL)
+    if (entry != NULL) {
         entry->key_len = (uint16_t)key_len;
+        entry->tag_count = (unsigned)tag_count & 0x3fu;
+    }
     return entry;
 }
 
@@ -167,7 +176,7 @@ free_chunk(struct chunk *chunk)
 void
 ck_slab_free(struct ck_entry *entry)
 {
-    if (class_of(entry->key_len) >= CLASSES) {
+    if (class_of(tail_of(entry->key_len, entry->tag_count)) >= CLASSES) {
         ck_free(entry);
         return;
     }

@@ -26,17 +26,18 @@ ck_slab_new(void) CK_NODISCARD;
 void
 ck_slab_close(struct ck_slab *slab);
 
-/* Room for an entry with a key of `key_len` bytes, uninitialised but for `key_len`;
- * NULL when out of memory. */
+/* Room for an entry with a key of `key_len` bytes and `tag_count` tags, uninitialised
+ * but for these two; NULL when out of memory. */
 struct ck_entry *
-ck_slab_alloc(struct ck_slab *slab, size_t key_len) CK_NODISCARD;
+ck_slab_alloc(struct ck_slab *slab, size_t key_len, size_t tag_count) CK_NODISCARD;
 
-/* `entry->key_len` must be what it was allocated with. */
+/* `entry->key_len` and `tag_count` must be what it was allocated with. */
 void
 ck_slab_free(struct ck_entry *entry);
 
-/* What ck_slab_alloc takes from memory for such an entry. */
+/* What ck_slab_alloc takes from memory for an entry whose key and tags (two bytes each)
+ * have `tail` bytes together. */
 size_t
-ck_slab_entry_size(size_t key_len);
+ck_slab_entry_size(size_t tail);
 
 #endif

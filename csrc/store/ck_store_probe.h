@@ -3,13 +3,15 @@
  * PURPOSE   The look-up of the in-process tier, to be inlined into the hit path.
  * DESIGN    Hash, route, one bucket, one entry: three cache lines, no call for keys of
  *           up to 240 bytes. The tag byte lets one wrong entry in 255 through; owner,
- *           length and key bytes then decide. An entry of an older generation is a miss.
+ *           length and key bytes then decide. One that an invalidation made dead is a
+ *           miss.
  *           Compile with XXH_INLINE_ALL.
  * THREADING The embedder's lock is held.
  */
 #ifndef CK_STORE_PROBE_H
 #define CK_STORE_PROBE_H
 
+#include "store/ck_epochs.h"
 #include "store/ck_s3fifo.h"
 #include "store/ck_slab.h"
 #include "store/ck_store.h"
@@ -21,10 +23,11 @@
 #include <xxhash.h>
 
 struct ck_store {
-    struct ck_table table; /* first: the hit path reads it */
-    uint64_t seed;         /* immutable after init */
-    size_t max_bytes;      /* immutable after init; SIZE_MAX: no bound */
-    size_t max_entries;    /* immutable after init; SIZE_MAX: no bound */
+    struct ck_table table;   /* first: the hit path reads it */
+    uint64_t seed;           /* immutable after init */
+    struct ck_epochs epochs; /* and the floor of this */
+    size_t max_bytes;        /* immutable after init; SIZE_MAX: no bound */
+    size_t max_entries;      /* immutable after init; SIZE_MAX: no bound */
     uint64_t evictions;
     struct ck_slab *slab; /* owned until closed */
     struct ck_s3fifo s3;
@@ -71,7 +74,7 @@ ck_store_same_key(const uint8_t *a, const uint8_t *b, size_t len)
     return a[0] == b[0] && a[len / 2] == b[len / 2] && a[len - 1] == b[len - 1];
 }
 
-/* The entry of this key, of whatever generation. NULL: a miss.
+/* The entry of this key, dead or not. NULL: there is none.
  * [out-borrow from store] until the next call that changes the store. */
 static inline struct ck_entry *
 ck_store_find_any(const struct ck_store *store, const struct ck_owner *owner,
@@ -98,14 +101,28 @@ ck_store_find_any(const struct ck_store *store, const struct ck_owner *owner,
     return NULL;
 }
 
-/* The entry of this key, if it is of the owner's present generation. Expiry is the
- * caller's to judge. [out-borrow from store] until the next call that changes it. */
+/* Whether an invalidation has made the entry dead. */
+static inline bool
+ck_store_is_dead(const struct ck_store *store, const struct ck_entry *entry)
+{
+    return ck_epochs_is_dead(&store->epochs, entry);
+}
+
+/* What to remember when the work on a value begins: see ck_store_item.born. Never 0. */
+static inline uint64_t
+ck_store_epoch(const struct ck_store *store)
+{
+    return (uint64_t)store->epochs.round << 32 | store->epochs.now;
+}
+
+/* The entry of this key, unless it is dead. Expiry is the caller's to judge.
+ * [out-borrow from store] until the next call that changes it. */
 static inline struct ck_entry *
 ck_store_find(const struct ck_store *store, const struct ck_owner *owner, uint64_t hash,
               const uint8_t *key, size_t len)
 {
     struct ck_entry *entry = ck_store_find_any(store, owner, hash, key, len);
-    if (CK_UNLIKELY(entry != NULL && entry->generation != owner->generation))
+    if (CK_UNLIKELY(entry != NULL && ck_store_is_dead(store, entry)))
         return NULL;
     return entry;
 }

@@ -113,7 +113,7 @@ TEST(empty_store_finds_nothing)
 TEST(entry_carries_what_was_put)
 {
     struct ck_store *store = new_store(0, 0);
-    struct ck_owner owner = {.salt = 1, .generation = 5};
+    struct ck_owner owner = {.salt = 1};
     struct ck_entry *dead = NULL;
     int value;
     struct ck_store_item item = make_item(store, &owner, "key", 3, &value);
@@ -131,7 +131,8 @@ TEST(entry_carries_what_was_put)
     CHECK_EQ(entry->created, 10);
     CHECK_EQ(entry->fresh_until, 20);
     CHECK_EQ(entry->usable_until, 30);
-    CHECK_EQ(entry->generation, 5);
+    CHECK_EQ(entry->generation, store->epochs.now);
+    CHECK_EQ(entry->tag_count, 0);
     CHECK_EQ(entry->charge, ck_slab_entry_size(3) + 1000);
     CHECK_EQ(owner.entries, 1);
     CHECK_EQ(owner.bytes, entry->charge);
@@ -224,24 +225,6 @@ TEST(same_hash_under_two_owners_is_two_entries)
     drop_store(store);
 }
 
-TEST(older_generation_is_a_miss_until_put_again)
-{
-    struct ck_store *store = new_store(0, 0);
-    struct ck_owner owner = {.salt = 1};
-    struct ck_entry *dead = NULL;
-    CHECK_EQ(put(store, &owner, 1, NULL, &dead), CK_OK);
-    CHECK_EQ(put(store, &owner, 2, NULL, &dead), CK_OK);
-    owner.generation++;
-    CHECK(find(store, &owner, 1) == NULL);
-    CHECK_EQ(owner.entries, 2);
-    CHECK_EQ(put(store, &owner, 1, NULL, &dead), CK_OK);
-    CHECK(find(store, &owner, 1) != NULL);
-    CHECK(find(store, &owner, 2) == NULL);
-    CHECK_EQ(owner.entries, 2);
-    CHECK_EQ(free_dead(&dead), 1);
-    drop_store(store);
-}
-
 TEST(keys_of_every_length_are_compared_in_full)
 {
     struct ck_store *store = new_store(0, 0);
@@ -330,8 +313,16 @@ TEST(one_entry_bound_holds_the_latest)
 
 /* The model: for each owner and key, which put is the latest, if it was not removed.
  * Each put has a value of its own, so that every value can be followed. */
-enum { OWNERS = 3, KEYS = 200, PUTS = 6000 };
+enum { OWNERS = 3, KEYS = 200, PUTS = 6000, SLOTS = 12 };
 enum fate { UNBORN, LIVE, DEAD };
+
+/* What the put of the same index was given, and whether it was invalidated since. */
+struct birth {
+    int owner;
+    uint16_t tags[CK_STORE_MAX_TAGS];
+    uint8_t tag_count;
+    bool invalidated;
+};
 
 struct model {
     struct ck_store *store;
@@ -339,9 +330,12 @@ struct model {
     struct ck_entry *dead;
     int latest[OWNERS][KEYS]; /* index of the put; -1: none */
     uint8_t fate[PUTS];
+    struct birth birth[PUTS];
+    bool tags_are_coarse; /* no table of tags: one invalidates what has any */
     size_t live;
     int puts;
     bool bounded;
+    uint32_t largest; /* value, in bytes */
 };
 
 static void
@@ -370,8 +364,16 @@ model_put(struct model *model, int owner, uint32_t key)
     uint8_t *fate = &model->fate[model->puts];
     struct ck_store_item item =
         make_item(model->store, &model->owner[owner], &key, sizeof key, fate);
-    item.value_bytes = random_below(1200);
+    item.value_bytes = random_below(model->largest);
     item.usable_until = random_below(4) == 0 ? model->puts + 50 : FOREVER;
+    struct birth *birth = &model->birth[model->puts];
+    birth->owner = owner;
+    if (random_below(2))
+        birth->tag_count = (uint8_t)random_below(random_below(9) ? 4 : 33);
+    for (int i = 0; i < birth->tag_count; i++)
+        birth->tags[i] = (uint16_t)(random_below(SLOTS) * 5000);
+    item.tags = birth->tags;
+    item.tag_count = birth->tag_count;
     enum ck_status status =
         ck_store_put(model->store, &item, model->puts, &model->dead);
     CHECK(status == CK_OK || (model->bounded && status == CK_SKIP));
@@ -393,8 +395,9 @@ model_find(struct model *model, int owner, uint32_t key)
         CHECK(entry == NULL);
         return;
     }
+    CHECK_EQ(entry == NULL, model->birth[latest].invalidated);
     if (entry == NULL)
-        return; /* of an older generation: still live, judged by model_counts */
+        return; /* in the table still, counted by model_counts */
     CHECK(entry->value == &model->fate[latest]);
     ck_entry_touch(entry);
     if (random_below(8) == 0) {
@@ -402,6 +405,24 @@ model_find(struct model *model, int owner, uint32_t key)
         model_bury(model);
         CHECK_EQ(model->latest[owner][key], -1);
     }
+}
+
+/* An invalidation of one owner, of one tag, or of everybody (both below 0). */
+static void
+model_expire(struct model *model, int owner, int tag)
+{
+    for (int at = 0; at < model->puts; at++) {
+        struct birth *birth = &model->birth[at];
+        bool hit = owner < 0 ? tag < 0 : birth->owner == owner;
+        for (int i = 0; i < birth->tag_count && tag >= 0; i++)
+            hit |= birth->tags[i] == tag || model->tags_are_coarse;
+        birth->invalidated |= hit;
+    }
+    struct ck_store *store = model->store;
+    if (tag >= 0)
+        ck_store_expire_tag(store, (uint16_t)tag, model->puts, &model->dead);
+    else
+        ck_store_expire(store, owner < 0 ? NULL : &model->owner[owner], &model->dead);
 }
 
 static void
@@ -412,8 +433,9 @@ model_counts(const struct model *model)
         entries += model->owner[owner].entries;
     CHECK_EQ(entries, model->live);
     CHECK_EQ(entries_of(model->store), model->live);
-    size_t bytes =
-        sizeof *model->store + model->store->table.bytes + model->store->s3.ghost.bytes;
+    size_t bytes = sizeof *model->store + model->store->table.bytes +
+                   model->store->s3.ghost.bytes +
+                   (model->store->epochs.tags != NULL ? 65536 * 4 : 0);
     for (int owner = 0; owner < OWNERS; owner++)
         bytes += model->owner[owner].bytes;
     CHECK_EQ(bytes_of(model->store), bytes);
@@ -426,6 +448,9 @@ model_run(size_t max_bytes, size_t max_entries)
     REQUIRE(model != NULL);
     model->store = new_store(max_bytes, max_entries);
     model->bounded = max_bytes != 0;
+    model->largest = max_bytes > 1000000 ? 12000 : 1200;
+    model->store->epochs.now = UINT32_MAX - 40; /* they will be used up */
+    model->tags_are_coarse = model->bounded && max_bytes < 4 * 65536 * 4;
     memset(model->latest, 0xff, sizeof model->latest);
     for (int owner = 0; owner < OWNERS; owner++)
         model->owner[owner].salt = (uint64_t)owner;
@@ -435,11 +460,15 @@ model_run(size_t max_bytes, size_t max_entries)
         uint32_t dice = random_below(1000);
         if (dice < 400)
             model_find(model, owner, key);
-        else if (dice < 404)
-            model->owner[owner].generation++;
+        else if (dice < 402)
+            model_expire(model, owner, -1);
+        else if (dice < 403)
+            model_expire(model, -1, -1);
         else if (dice < 406)
+            model_expire(model, -1, (int)random_below(SLOTS) * 5000);
+        else if (dice < 408)
             ck_store_sweep(model->store, &model->owner[owner], &model->dead);
-        else if (dice < 407)
+        else if (dice < 409)
             ck_store_sweep(model->store, NULL, &model->dead);
         else
             model_put(model, owner, key);
@@ -447,6 +476,7 @@ model_run(size_t max_bytes, size_t max_entries)
         ck_store_check(model->store);
         model_counts(model);
     }
+    CHECK_EQ(model->store->epochs.round, 1);
     ck_store_free(model->store, &model->dead);
     model_bury(model);
     CHECK_EQ(model->live, 0);
@@ -467,6 +497,11 @@ TEST(random_operations_agree_with_the_model_bound_in_entries)
 TEST(random_operations_agree_with_the_model_bound_in_bytes)
 {
     model_run(50000, 0);
+}
+
+TEST(random_operations_agree_with_the_model_with_room_for_tags)
+{
+    model_run(1200000, 0);
 }
 
 TEST(random_operations_agree_with_the_model_bound_in_both)
@@ -633,7 +668,8 @@ TEST(sweep_removes_one_owner_and_leaves_the_other)
     for (uint32_t key = 0; key < 500; key++) {
         CHECK_EQ(put(store, &one, key, NULL, &dead), CK_OK);
         CHECK_EQ(put(store, &two, key, NULL, &dead), CK_OK);
-        one.generation += key == 250; /* older generations are swept with the rest */
+        if (key == 250) /* dead ones are swept with the rest */
+            ck_store_expire(store, &one, &dead);
     }
     ck_store_sweep(store, &one, &dead);
     ck_store_check(store);
