@@ -28,6 +28,7 @@
 #define LOOKUP_PAUSE_NS (50 * CK_NS_PER_US) /* the first one; doubles */
 #define LOOKUP_PAUSE_MAX_NS (5 * CK_NS_PER_MS)
 #define FULL_BACKLOG_PAUSE_NS (2 * CK_NS_PER_MS)
+#define LONGEST_POLL_NS (3600 * CK_NS_PER_S) /* the systems' types have bounds */
 
 static enum ck_status
 fail_errno(struct ck_error *error, const char *what, int number)
@@ -93,18 +94,22 @@ static enum ck_status
 wait_ready(int fd, short events, int64_t deadline, const struct ck_wait *wait,
            struct ck_error *error)
 {
+    /* Descriptors of -1 are passed over. */
+    struct pollfd entries[2] = {
+        {.fd = fd, .events = events},
+        {.fd = wait->wake != NULL ? *wait->wake : -1, .events = POLLIN}};
+    int64_t slice =
+        wait->wake != NULL && wait->interrupted == NULL ? LONGEST_POLL_NS : SLICE_NS;
     for (;;) {
-        int64_t left = deadline == CK_NEVER ? SLICE_NS : deadline - ck_clock_now();
-        struct pollfd entry = {.fd = fd, .events = events};
-        int ready =
-            poll_span(&entry, fd >= 0 ? 1 : 0, left < SLICE_NS ? left : SLICE_NS);
-        if (ready > 0)
+        int64_t left = deadline == CK_NEVER ? slice : deadline - ck_clock_now();
+        int ready = poll_span(entries, 2, left < slice ? left : slice);
+        if (ready > 0 && entries[0].revents != 0)
             return CK_OK; /* errors too: the call that follows will name them */
         if (ready < 0 && errno != EINTR)
             return fail_errno(error, "poll", errno);
-        if (ready == 0 && left <= SLICE_NS && deadline != CK_NEVER)
+        if (ready == 0 && left <= slice && deadline != CK_NEVER)
             return ck_error_set(error, CK_ERR_TIMEOUT, "timed out");
-        if (is_interrupted(wait))
+        if (ready > 0 || is_interrupted(wait))
             return fail_interrupted(error);
     }
 }
@@ -138,7 +143,7 @@ static bool
 may_block(const struct ck_wait *wait, int64_t *left)
 {
     *left = wait->deadline == CK_NEVER ? CK_NEVER : wait->deadline - ck_clock_now();
-    return *left >= SLICE_NS;
+    return *left >= SLICE_NS && wait->wake == NULL;
 }
 
 enum ck_status

@@ -5,8 +5,10 @@
  * DESIGN    Descriptors are blocking with a receive and send timeout of one slice, so
  *           the good case of a round trip is one send and one recv and no poll; the
  *           last slice before the deadline polls. After every slice and every EINTR
- *           the caller's `interrupted` is asked whether to go on. A stream is a table
- *           of three functions, so that plain sockets and TLS look alike.
+ *           the caller's `interrupted` is asked whether to go on. A caller that gives a
+ *           `wake` descriptor sleeps without slices instead, and is woken through it.
+ *           A stream is a table of three functions, so that plain sockets and TLS look
+ *           alike.
  *           Closing never writes: a forked child closes the descriptor and no more.
  * THREADING A stream has one user at a time. `interrupted` is called with no lock held.
  */
@@ -29,6 +31,9 @@ struct ck_wait {
      * CK_AGAIN. May be NULL. */
     bool (*interrupted)(void *context);
     void *context;
+    /* While this descriptor is readable a call that has to wait returns CK_AGAIN instead.
+     * NULL: none. */
+    const int *wake;
 };
 
 /* Sleep until the monotonic time `until` or the deadline, whichever is first. CK_OK, or
@@ -41,7 +46,8 @@ struct ck_tls; /* net/ck_tls.h */
 
 /* All functions: CK_ERR_TIMEOUT at the deadline, CK_AGAIN when interrupted,
  * CK_ERR_CLOSED when the peer closed or reset, CK_ERR_IO and CK_ERR_NOMEM. After any
- * of them the position in the stream is unknown: close it. */
+ * of them the position in the stream is unknown: close it. The exception is a read that
+ * timed out or was interrupted: nothing is lost, it may be repeated. */
 struct ck_stream_ops {
     /* Read 1 to `size` (> 0) bytes as soon as there are some: `*done` of them. */
     enum ck_status (*read)(struct ck_stream *stream, void *data, size_t size,

@@ -28,12 +28,15 @@ struct ck_tls {
 
 /* --- the BIO: plain socket calls under the deadline of the call under way --- */
 
+/* A read that ran out of time may be repeated; any other failure ends the session. */
 static int
 glue_read(BIO *bio, char *data, size_t size, size_t *done)
 {
     struct ck_tls *tls = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
     tls->status = ck_socket_read(tls->fd, data, size, done, tls->wait, &tls->error);
+    if (tls->status == CK_ERR_TIMEOUT || tls->status == CK_AGAIN)
+        BIO_set_retry_read(bio);
     return tls->status == CK_OK;
 }
 
