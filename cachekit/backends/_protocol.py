@@ -1,19 +1,58 @@
 # SPDX-License-Identifier: MIT
 """What a backend is.
 
+A *basic* backend has ``read``, ``write`` and ``delete``; see `Backend`. That is enough
+to be cached in. A *full* backend can also fence its fills, lock and keep versions; see
+`Transport`. `RedisBackend` and `MemoryBackend` are full; what a basic one cannot do is
+left out for it (`cachekit.backends._simple`).
+
 All times are seconds, lifetimes milliseconds. A failure is raised as a
 `cachekit.BackendError` (any other exception counts as one). ``timeout`` bounds the
 whole operation.
+
+Side keys. An entry ``key`` has a fence ``{key}:f`` and a lock ``{key}:l`` (the braces
+are part of the name, so that a cluster keeps the three together). A fence and a version
+key hold 16 lower-case hex digits, a lock the same and a ``w`` when somebody waits for
+it. A side key that holds anything else is somebody else's: it is never overwritten, and
+an operation that needs it raises ``BackendReplyError`` of kind ``wrongtype``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["AsyncBackend", "Backend"]
+__all__ = [
+    "AsyncBackend",
+    "AsyncTransport",
+    "Backend",
+    "Claim",
+    "Claimed",
+    "Fill",
+    "Found",
+    "Release",
+    "Removal",
+    "Transport",
+    "fence_key",
+    "lock_key",
+]
+
+#: An entry (None: there is none), its remaining lifetime in ms (-1: no expiry; -2: no
+#: entry, or the store cannot tell), and what the side keys that were asked for hold, in
+#: their order (None: nothing).
+Found = tuple["bytes | None", int, "tuple[bytes | None, ...]"]
+
+
+def fence_key(key: str) -> str:
+    """Where the fence of an entry is."""
+    return f"{{{key}}}:f"
+
+
+def lock_key(key: str) -> str:
+    """Where the lock of an entry is."""
+    return f"{{{key}}}:l"
 
 
 @runtime_checkable
@@ -53,4 +92,158 @@ class AsyncBackend(Protocol):
 
     async def delete(self, keys: Sequence[str], timeout: float) -> int:
         """As ``Backend.delete``."""
+        ...
+
+
+# --- what a full backend is asked, and answers ---
+
+
+class Claim(NamedTuple):
+    """Asked before a function runs to fill ``key``."""
+
+    key: str
+    #: Version keys; one that is missing is created with a random number.
+    sides: tuple[str, ...] = ()
+    #: The version keys must outlive an entry of this lifetime; 0: for ever.
+    life_ms: int = 0
+    #: How long a fence is kept.
+    fence_ttl_ms: int = 3_600_000
+    #: Put a fence of our own in the place of any, so that earlier runs store nothing.
+    replace: bool = False
+    #: The lifetime of the lock that is wanted; 0: none is.
+    lock_ms: int = 0
+    #: Return the first 96 bytes of the entry.
+    head: bool = False
+    #: Delete the entry as well; replaces the fence.
+    delete: bool = False
+    #: Where, and what, to publish when ``delete``; None: nothing.
+    channel: str = ""
+    message: bytes | None = None
+
+
+class Claimed(NamedTuple):
+    """The answer to a `Claim`."""
+
+    #: The token to fill with; None: the store cannot fence, the fill is a plain write.
+    fence: str | None
+    #: The token of the lock when it is ours, else "".
+    lock: str
+    #: Somebody else has the lock; will hear that we wait.
+    busy: bool
+    #: What the version keys hold now, in their order.
+    numbers: tuple[bytes | None, ...]
+    #: The first bytes of the entry, if asked for and there.
+    head: bytes | None
+
+
+class Fill(NamedTuple):
+    """Store an entry, unless it was invalidated since its claim."""
+
+    key: str
+    data: bytes
+    #: 0: no expiry.
+    ttl_ms: int
+    #: The token that the claim gave; None: store without asking.
+    fence: str | None
+    #: Our lock, to be released whatever happens; "": none.
+    lock: str = ""
+    #: Version keys that must live at least ``ttl_ms``.
+    sides: tuple[str, ...] = ()
+    channel: str = ""
+    #: Published after the entry was stored; None: nothing.
+    message: bytes | None = None
+    #: Published when the lock is released and somebody waits for it.
+    wake: bytes = b""
+
+
+class Removal(NamedTuple):
+    """Invalidate: entries with their fences, version keys; then tell."""
+
+    keys: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    #: Pairs of a channel and what to publish there.
+    messages: tuple[tuple[str, bytes], ...] = ()
+
+
+class Release(NamedTuple):
+    """Give up a lock without a fill."""
+
+    key: str
+    lock: str
+    channel: str = ""
+    #: Published when somebody waits for the lock.
+    wake: bytes = b""
+
+
+class Transport(Backend, Protocol):
+    """A full backend, blocking. Each operation is one round trip. Its ``asyncio()``
+    returns an `AsyncTransport`.
+
+    Tokens and numbers never repeat: one that was lost or evicted errs to the safe side,
+    a miss or a fill that is not stored.
+    """
+
+    #: Version keys can be read with an entry, and counted on.
+    versioned: bool
+
+    @property
+    def fenced(self) -> bool:
+        """Whether fills are fenced; False while the store refuses what it takes."""
+        ...
+
+    def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Found:
+        """An entry, its remaining lifetime, and what the keys ``sides`` hold."""
+        ...
+
+    def claim(self, request: Claim, timeout: float) -> Claimed:
+        """Fence, lock and versions, before the function runs."""
+        ...
+
+    def fill(self, request: Fill, timeout: float) -> bool:
+        """Store; False when the fence is another by now: nothing was stored."""
+        ...
+
+    def remove(self, request: Removal, timeout: float) -> None:
+        """Invalidate. No fill of an earlier claim is stored after it."""
+        ...
+
+    def renew(self, key: str, lock: str, ttl_ms: int, timeout: float) -> bool:
+        """Keep our lock for so long from now; False: it is no longer ours."""
+        ...
+
+    def release(self, request: Release, timeout: float) -> None:
+        """Give up our lock; one that is no longer ours is left alone."""
+        ...
+
+
+class AsyncTransport(AsyncBackend, Protocol):
+    """The same for asyncio."""
+
+    versioned: bool
+
+    @property
+    def fenced(self) -> bool: ...
+
+    async def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Found:
+        """As ``Transport.lookup``."""
+        ...
+
+    async def claim(self, request: Claim, timeout: float) -> Claimed:
+        """As ``Transport.claim``."""
+        ...
+
+    async def fill(self, request: Fill, timeout: float) -> bool:
+        """As ``Transport.fill``."""
+        ...
+
+    async def remove(self, request: Removal, timeout: float) -> None:
+        """As ``Transport.remove``."""
+        ...
+
+    async def renew(self, key: str, lock: str, ttl_ms: int, timeout: float) -> bool:
+        """As ``Transport.renew``."""
+        ...
+
+    async def release(self, request: Release, timeout: float) -> None:
+        """As ``Transport.release``."""
         ...

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 from time import monotonic
 
-from cachekit._core import RedisClient
+from cachekit._core import RedisClient, Subscriber
 from cachekit._errors import BackendTimeout
+from cachekit.backends._redis_scripts import Talks
 from cachekit.backends._redis_sweep import Sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
     from cachekit._config import CacheConfig
+    from cachekit.backends._protocol import Claim, Claimed, Fill, Release, Removal
     from cachekit.backends._redis_aio import AsyncRedisTransport
+    from cachekit.backends._redis_scripts import Talk
+
+    T = TypeVar("T")
 
 __all__ = ["RedisBackend"]
 
@@ -32,6 +37,8 @@ class RedisBackend:
     '127.0.0.1:6379'
     """
 
+    versioned = True
+
     def __init__(
         self, url: str | None = None, config: CacheConfig | None = None
     ) -> None:
@@ -44,6 +51,7 @@ class RedisBackend:
         self._pool = (config.connection_pool_size, config.pool_timeout)
         self._sweeps: dict[str, Sweep] = {}  # out of time, to go on
         self._async: AsyncRedisTransport | None = None
+        self._talks = Talks(self.settings.address)
         self._open()
 
     def _open(self) -> None:
@@ -53,7 +61,7 @@ class RedisBackend:
             self.settings, pool_size=size, pool_timeout=patience
         )
         self.read, self.write, self.delete = client.read, client.write, client.delete
-        self.ping = client.ping
+        self.ping, self.lookup = client.ping, client.lookup
 
     def close(self) -> None:
         """Close the blocking connections, those in use as soon as they are free. A
@@ -66,6 +74,43 @@ class RedisBackend:
     def address(self) -> str:
         """Where the server is: no user, no password."""
         return self.settings.address
+
+    @property
+    def fenced(self) -> bool:
+        """False while the server refuses scripts: fills are plain writes then."""
+        return self._talks.fenced
+
+    def claim(self, request: Claim, timeout: float) -> Claimed:
+        """Fence, lock and versions, before a function runs."""
+        return self._carry_out(self._talks.claim(request), timeout)
+
+    def fill(self, request: Fill, timeout: float) -> bool:
+        """Store an entry; False when it was invalidated since its claim."""
+        return self._carry_out(self._talks.fill(request), timeout)
+
+    def remove(self, request: Removal, timeout: float) -> None:
+        """Invalidate entries and versions, and tell."""
+        self._carry_out(self._talks.remove(request), timeout)
+
+    def renew(self, key: str, lock: str, ttl_ms: int, timeout: float) -> bool:
+        """Keep our lock for so long from now; False: it is no longer ours."""
+        return self._carry_out(self._talks.renew(key, lock, ttl_ms), timeout)
+
+    def release(self, request: Release, timeout: float) -> None:
+        """Give up our lock."""
+        self._carry_out(self._talks.release(request), timeout)
+
+    def _carry_out(self, talk: Talk[T], timeout: float) -> T:
+        deadline = monotonic() + timeout
+        replies: Any = None  # what starts it
+        while True:
+            try:
+                commands = talk.send(replies)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            replies = self._client.pipeline(commands, timeout, True)
+            timeout = deadline - monotonic()
 
     def delete_prefix(self, prefix: str, timeout: float) -> int:
         """Remove every key that begins so; looks at all keys of the database.
@@ -88,8 +133,15 @@ class RedisBackend:
         if self._async is None:
             from cachekit.backends._redis_aio import AsyncRedisTransport
 
-            self._async = AsyncRedisTransport(self.settings)
+            self._async = AsyncRedisTransport(self.settings, self._talks)
         return self._async
+
+    def subscriber(self, **callbacks: Any) -> Subscriber:
+        """What listens to the server, with a connection and a thread of its own.
+
+        ``callbacks``  ``on_messages`` and ``on_state``, see ``_core.Subscriber``
+        """
+        return Subscriber(self.settings, deadline=self.timeout, **callbacks)
 
     def pool_stats(self) -> dict[str, Any]:
         """Figures of the pool of blocking connections."""

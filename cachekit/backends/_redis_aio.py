@@ -22,15 +22,27 @@ from asyncio import get_running_loop
 from cachekit._core import ReplyError, pack_commands
 from cachekit._errors import BackendError, BackendProtocolError, BackendTimeout
 from cachekit.backends._redis_connection import Connection, Lost, reply_error
+from cachekit.backends._redis_scripts import Talks
 from cachekit.backends._redis_sweep import Sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
+    from cachekit.backends._protocol import (
+        Claim,
+        Claimed,
+        Fill,
+        Found,
+        Release,
+        Removal,
+    )
+    from cachekit.backends._redis_scripts import Command, Talk
     from cachekit.backends._redis_settings import RedisSettings
+
+    T = TypeVar("T")
 
 __all__ = ["AsyncRedisTransport"]
 
@@ -43,15 +55,18 @@ _LARGE_VALUE = 64 * 1024
 
 
 class AsyncRedisTransport:
-    """Reads, writes and deletes entries; all methods but ``figures`` are awaitable.
+    """All methods but ``figures`` are awaitable.
 
     May be used from any number of loops and threads. `timeout` (seconds) bounds the
     whole operation: connecting, sending, waiting, trying again. Failures are raised as
     ``BackendError``.
     """
 
-    def __init__(self, settings: RedisSettings) -> None:
+    versioned = True
+
+    def __init__(self, settings: RedisSettings, talks: Talks | None = None) -> None:
         self._settings = settings
+        self._talks = Talks(settings.address) if talks is None else talks
         self._tls: ssl.SSLContext | None = None
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._bulky: set[str] = set()
@@ -61,15 +76,16 @@ class AsyncRedisTransport:
     def __repr__(self) -> str:
         return f"<AsyncRedisTransport {self._settings.address}>"
 
-    async def read(self, key: str, timeout: float) -> tuple[bytes, int] | None:
-        """The bytes of `key` and its remaining lifetime in ms (-1: no end), or None.
+    async def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Found:
+        """The bytes of `key` or None, its remaining lifetime in ms (-1: no end, -2: no
+        entry), and what the keys `sides` hold.
 
         One round trip. The lifetime is asked for first: a fill in between can only make
         the entry look older.
         """
         loop = get_running_loop()
         deadline = loop.time() + timeout
-        commands = pack_commands((("PTTL", key), ("MGET", key)))
+        commands = pack_commands((("PTTL", key), ("MGET", key, *sides)))
         outcome: list[Any] | Lost
         try:
             # The hot path: one connection, known to the loop, nothing bulky anywhere.
@@ -83,16 +99,24 @@ class AsyncRedisTransport:
             outcome, remaining, values = lost, None, None
         if type(values) is not list or type(remaining) is not int:
             remaining, values = await self._again(key, commands, 2, deadline, outcome)
-        if type(remaining) is not int or type(values) is not list or len(values) != 1:
+        if type(remaining) is not int or type(values) is not list:
+            raise self._nonsense()
+        for value in values:
+            if value is not None and type(value) is not bytes:
+                raise self._nonsense()
+        if len(values) != 1 + len(sides):
             raise self._nonsense()
         data = values[0]
         if data is None or remaining == -2:
-            return None
-        if type(data) is not bytes:
-            raise self._nonsense()
+            return None, -2, tuple(values[1:])
         if len(data) > _BULKY_BYTES:
             self._mark_bulky(key)
-        return data, remaining
+        return data, remaining, tuple(values[1:]) if sides else ()
+
+    async def read(self, key: str, timeout: float) -> tuple[bytes, int] | None:
+        """The bytes of `key` and its remaining lifetime in ms (-1: no end), or None."""
+        data, remaining, _ = await self.lookup(key, (), timeout)
+        return None if data is None else (data, remaining)
 
     async def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
         """Store `data` for `ttl_ms` milliseconds; 0: without an end."""
@@ -100,12 +124,8 @@ class AsyncRedisTransport:
         deadline = loop.time() + timeout
         if len(data) > _BULKY_BYTES:
             self._mark_bulky(key)
-        commands: bytes | list[bytes]
-        if len(data) > _LARGE_VALUE:
-            commands = _set_in_pieces(key, data, ttl_ms)
-        else:
-            expiry = ("PX", ttl_ms) if ttl_ms else ()
-            commands = pack_commands((("SET", key, data, *expiry),))
+        expiry = ("PX", ttl_ms) if ttl_ms else ()
+        commands = _packed([("SET", key, data, *expiry)])
         await self._again(key, commands, 1, deadline)
 
     async def delete(self, keys: Sequence[str], timeout: float) -> int:
@@ -118,6 +138,33 @@ class AsyncRedisTransport:
         if type(removed) is not int:
             raise self._nonsense()
         return removed
+
+    @property
+    def fenced(self) -> bool:
+        """False while the server refuses scripts: fills are plain writes then."""
+        return self._talks.fenced
+
+    async def claim(self, request: Claim, timeout: float) -> Claimed:
+        """Fence, lock and versions, before a function runs."""
+        return await self._carry_out("", self._talks.claim(request), timeout)
+
+    async def fill(self, request: Fill, timeout: float) -> bool:
+        """Store an entry; False when it was invalidated since its claim."""
+        if len(request.data) > _BULKY_BYTES:
+            self._mark_bulky(request.key)
+        return await self._carry_out(request.key, self._talks.fill(request), timeout)
+
+    async def remove(self, request: Removal, timeout: float) -> None:
+        """Invalidate entries and versions, and tell."""
+        await self._carry_out("", self._talks.remove(request), timeout)
+
+    async def renew(self, key: str, lock: str, ttl_ms: int, timeout: float) -> bool:
+        """Keep our lock for so long from now; False: it is no longer ours."""
+        return await self._carry_out("", self._talks.renew(key, lock, ttl_ms), timeout)
+
+    async def release(self, request: Release, timeout: float) -> None:
+        """Give up our lock."""
+        await self._carry_out("", self._talks.release(request), timeout)
 
     async def delete_prefix(self, prefix: str, timeout: float) -> int:
         """Remove every key that begins so; looks at all keys of the database.
@@ -169,6 +216,20 @@ class AsyncRedisTransport:
 
     # --- within ---
 
+    async def _carry_out(self, key: str, talk: Talk[T], timeout: float) -> T:
+        deadline = get_running_loop().time() + timeout
+        replies: Any = None  # what starts it
+        while True:
+            try:
+                commands = talk.send(replies)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            packed = _packed(commands)
+            replies = await self._again(
+                key, packed, len(commands), deadline, in_place=True
+            )
+
     def _connection(self, loop: asyncio.AbstractEventLoop, key: str) -> Connection:
         state = self._loops.get(loop)
         if state is None:
@@ -203,10 +264,12 @@ class AsyncRedisTransport:
         count: int,
         deadline: float,
         outcome: list[Any] | Lost | None = None,
+        in_place: bool = False,
     ) -> list[Any]:
-        """The replies, none of them an error. Tries again, within the deadline, what
-        may go better: at once after a lost connection, after a pause when the server
-        asks for patience. `outcome` is that of a try that was made already."""
+        """The replies, none of them an error; or, with `in_place`, none that passes.
+        Tries again, within the deadline, what may go better: at once after a lost
+        connection, after a pause when the server asks for patience. `outcome` is that
+        of a try that was made already."""
         loop = get_running_loop()
         pause = self._settings.retry_delay
         for left in range(self._settings.connection_retries, -1, -1):
@@ -219,7 +282,7 @@ class AsyncRedisTransport:
                 if not left or loop.time() >= deadline:
                     raise outcome.error() from None
             else:
-                refusal = _first_error(outcome)
+                refusal = _first_error(outcome, in_place)
                 if refusal is None:
                     return outcome
                 delay = random.random() * pause
@@ -314,24 +377,42 @@ async def _keep(connections: _Loop) -> AsyncGenerator[None, None]:
         await asyncio.sleep(0)  # the loop disconnects in its next turn
 
 
-def _set_in_pieces(key: str, data: bytes, ttl_ms: int) -> list[bytes]:
-    """The SET command around a value that is not copied."""
-    name = key.encode()
-    head = b"*%d\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n" % (
-        5 if ttl_ms else 3,
-        len(name),
-        name,
-        len(data),
-    )
-    if not ttl_ms:
-        return [head, data, b"\r\n"]
-    number = b"%d" % ttl_ms
-    return [head, data, b"\r\n$2\r\nPX\r\n$%d\r\n%s\r\n" % (len(number), number)]
+def _packed(commands: Sequence[Command]) -> bytes | list[bytes]:
+    """The bytes of the commands; in pieces where a value is too large to copy."""
+    pieces: list[bytes] = []
+    small: list[Command] = []
+    for command in commands:
+        if all(type(one) is not bytes or len(one) <= _LARGE_VALUE for one in command):
+            small.append(command)
+            continue
+        if small:
+            pieces.append(pack_commands(small))
+            small = []
+        _pack_around(command, pieces)
+    if not pieces:
+        return pack_commands(small)
+    if small:
+        pieces.append(pack_commands(small))
+    return pieces
 
 
-def _first_error(replies: list[Any]) -> ReplyError | None:
+def _pack_around(command: Command, pieces: list[bytes]) -> None:
+    """Add one command; its large arguments are pieces of their own."""
+    before = b"*%d\r\n" % len(command)
+    for one in command:
+        if type(one) is bytes and len(one) > _LARGE_VALUE:
+            pieces += (before + b"$%d\r\n" % len(one), one)
+            before = b"\r\n"
+        else:
+            # Without the count of arguments in front.
+            before += pack_commands(((one,),)).partition(b"\r\n")[2]
+    pieces.append(before)
+
+
+def _first_error(replies: list[Any], passing: bool = False) -> ReplyError | None:
+    """The first error among the replies; the first that passes, if so asked."""
     for reply in replies:
-        if type(reply) is ReplyError:
+        if type(reply) is ReplyError and (reply.passing or not passing):
             return reply
     return None
 

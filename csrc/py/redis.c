@@ -3,13 +3,15 @@
 
 #include "base/ck_clock.h"
 #include "py/backend_errors.h"
+#include "py/redis_pipeline.h"
 #include "py/redis_run.h"
 #include "py/redis_settings.h"
 #include "py/redis_value.h"
+#include "py/resp.h"
 #include "py/state.h"
 
-#define INLINE_REQUEST 1024            /* bytes of a request on the C stack */
-#define COPY_MAX ((Py_ssize_t)8 << 10) /* values up to this size join the request */
+#define INLINE_REQUEST 1024 /* bytes of a request on the C stack */
+#define INLINE_KEYS 16      /* keys of a request, and its replies, on the C stack */
 #define TTL_MAX INT64_C(4611686018427387903) /* the server refuses what overflows */
 
 typedef struct {
@@ -27,6 +29,7 @@ typedef struct {
 struct builder {
     struct ck_buf bytes;
     struct ckpy_redis_request request;
+    struct ck_redis_piece pieces[3];
     uint8_t room[INLINE_REQUEST];
 };
 
@@ -55,61 +58,113 @@ key_bytes(PyObject *key, struct ck_resp_arg *arg)
 
 #define ARG(text) ((struct ck_resp_arg){.data = (text), .len = sizeof(text) - 1})
 
-/* Run what has been built. 0 and replies, or -1 with an exception. */
+static void
+free_replies(struct ck_resp_reply **replies, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        ck_resp_reply_free(replies[i]);
+}
+
+/* 0 and replies, or -1 with an exception. */
 static int
-run(RedisClient *self, struct builder *builder, int64_t timeout,
-    struct ck_resp_reply **replies)
+run_request(RedisClient *self, const struct ckpy_redis_request *request,
+            int64_t timeout, struct ck_resp_reply **replies)
 {
     struct ck_redis_failure failure;
-    struct ckpy_redis_request *request = &builder->request;
-    if (builder->bytes.status != CK_OK) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (request->piece_count == 0) {
-        request->pieces[0].data = builder->bytes.data;
-        request->pieces[0].size = builder->bytes.len;
-        request->piece_count = 1;
-    }
     if (ckpy_redis_run(&self->link, request, timeout, replies, &failure) == CK_OK) {
         if (!PyErr_Occurred())
             return 0;
-        for (size_t i = 0; i < request->reply_count; i++)
-            ck_resp_reply_free(replies[i]);
+        free_replies(replies, request->reply_count);
         return -1;
     }
     ckpy_raise_redis(self->state, self->address, &failure);
     return -1;
 }
 
-/* 1 and the entry as new bytes in `*data` with its remaining lifetime (-1: it has no
- * expiry); 0 when there is none; -1 with an exception. `timeout` in ns. */
+/* Run what has been built. As above. */
 static int
-read_entry(RedisClient *self, PyObject *key, int64_t timeout, PyObject **data,
-           int64_t *remaining_ms)
+run(RedisClient *self, struct builder *builder, int64_t timeout,
+    struct ck_resp_reply **replies)
 {
-    struct ck_resp_arg pttl[2] = {ARG("PTTL")}, mget[2] = {ARG("MGET")};
-    struct ck_resp_reply *replies[2];
-    struct builder builder;
-    if (key_bytes(key, &pttl[1]) < 0)
+    struct ckpy_redis_request *request = &builder->request;
+    if (builder->bytes.status != CK_OK) {
+        PyErr_NoMemory();
         return -1;
-    mget[1] = pttl[1];
-    builder_init(&builder, CKPY_SHAPE_READ, 2);
-    ck_resp_command(&builder.bytes, 2, pttl);
-    ck_resp_command(&builder.bytes, 2, mget);
-    int rc = run(self, &builder, timeout, replies);
-    ck_buf_fini(&builder.bytes);
+    }
+    if (request->piece_count == 0) {
+        builder->pieces[0].data = builder->bytes.data;
+        builder->pieces[0].size = builder->bytes.len;
+        request->piece_count = 1;
+    }
+    request->pieces = builder->pieces;
+    return run_request(self, request, timeout, replies);
+}
+
+/* PTTL key, and MGET key and `sides`: the replies have the shape. 0, or -1 with an
+ * exception. */
+static int
+look_up(RedisClient *self, PyObject *key, PyObject *const *sides, Py_ssize_t count,
+        int64_t timeout, struct ck_resp_reply **replies)
+{
+    struct ck_resp_arg pttl[2] = {ARG("PTTL")};
+    struct ck_resp_arg inline_args[INLINE_KEYS + 2], *mget = inline_args;
+    struct builder builder;
+    int rc = key_bytes(key, &pttl[1]);
     if (rc < 0)
         return -1;
-    const struct ck_resp_reply *entry = replies[1]->items[0];
-    bool found = replies[0]->integer != -2 && entry->type == CK_RESP_STRING;
-    if (found) {
-        *remaining_ms = replies[0]->integer;
-        *data = PyBytes_FromStringAndSize(entry->text, (Py_ssize_t)entry->len);
+    if (count > INLINE_KEYS) {
+        mget = PyMem_Malloc(((size_t)count + 2) * sizeof *mget);
+        if (mget == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
     }
-    ck_resp_reply_free(replies[0]);
-    ck_resp_reply_free(replies[1]);
-    return !found ? 0 : *data != NULL ? 1 : -1;
+    mget[0] = (struct ck_resp_arg)ARG("MGET");
+    mget[1] = pttl[1];
+    for (Py_ssize_t i = 0; i < count && rc == 0; i++)
+        rc = key_bytes(sides[i], &mget[i + 2]);
+    if (rc == 0) {
+        builder_init(&builder, CKPY_SHAPE_LOOKUP, 2);
+        builder.request.values = (size_t)count + 1;
+        ck_resp_command(&builder.bytes, 2, pttl);
+        ck_resp_command(&builder.bytes, (size_t)count + 2, mget);
+        rc = run(self, &builder, timeout, replies);
+        ck_buf_fini(&builder.bytes);
+    }
+    if (mget != inline_args)
+        PyMem_Free(mget);
+    return rc;
+}
+
+/* A value of MGET: bytes, or None. */
+static PyObject *
+value_object(const struct ck_resp_reply *reply)
+{
+    if (reply->type != CK_RESP_STRING)
+        return Py_NewRef(Py_None);
+    return PyBytes_FromStringAndSize(reply->text, (Py_ssize_t)reply->len);
+}
+
+/* The values of the side keys, behind the entry. */
+static PyObject *
+numbers_object(const struct ck_resp_reply *found)
+{
+    PyObject *numbers = PyTuple_New((Py_ssize_t)found->len - 1);
+    for (size_t i = 1; numbers != NULL && i < found->len; i++) {
+        PyObject *number = value_object(found->items[i]);
+        if (number == NULL)
+            Py_CLEAR(numbers);
+        else
+            PyTuple_SET_ITEM(numbers, (Py_ssize_t)i - 1, number);
+    }
+    return numbers;
+}
+
+/* Is there an entry? Without a lifetime it came after its PTTL: then there was none. */
+static bool
+is_found(struct ck_resp_reply *const *replies)
+{
+    return replies[0]->integer != -2 && replies[1]->items[0]->type == CK_RESP_STRING;
 }
 
 /* SET key data [PX ttl], the data as a piece of its own when it is large: what stands
@@ -127,7 +182,7 @@ build_write(struct builder *builder, const struct ck_resp_arg *key, const void *
     len = snprintf(text, sizeof text, "\r\n$%zu\r\n", size);
     ck_buf_put(bytes, text, (size_t)len);
     size_t head = bytes->len;
-    bool apart = size > (size_t)COPY_MAX;
+    bool apart = size > (size_t)CKPY_REDIS_COPY_MAX;
     if (!apart)
         ck_buf_put(bytes, data, size);
     ck_buf_put(bytes, "\r\n", 2);
@@ -138,7 +193,7 @@ build_write(struct builder *builder, const struct ck_resp_arg *key, const void *
         ck_buf_put(bytes, text, (size_t)len);
     }
     if (apart && bytes->status == CK_OK) {
-        struct ck_redis_piece *pieces = builder->request.pieces;
+        struct ck_redis_piece *pieces = builder->pieces;
         pieces[0] = (struct ck_redis_piece){.data = bytes->data, .size = head};
         pieces[1] = (struct ck_redis_piece){.data = data, .size = size};
         pieces[2] = (struct ck_redis_piece){.data = bytes->data + head,
@@ -210,15 +265,52 @@ check_count(const char *name, Py_ssize_t given, Py_ssize_t wanted)
 static PyObject *
 client_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    int64_t timeout, remaining;
-    PyObject *data;
+    int64_t timeout;
+    struct ck_resp_reply *replies[2];
+    PyObject *result = NULL;
     if (check_count("read", nargs, 2) < 0 ||
-        parse_timeout((RedisClient *)self, args[1], &timeout) < 0)
+        parse_timeout((RedisClient *)self, args[1], &timeout) < 0 ||
+        look_up((RedisClient *)self, args[0], NULL, 0, timeout, replies) < 0)
         return NULL;
-    int found = read_entry((RedisClient *)self, args[0], timeout, &data, &remaining);
-    if (found <= 0)
-        return found == 0 ? Py_NewRef(Py_None) : NULL;
-    return Py_BuildValue("(NL)", data, (long long)remaining);
+    if (!is_found(replies)) {
+        result = Py_NewRef(Py_None);
+    }
+    else {
+        PyObject *data = value_object(replies[1]->items[0]);
+        if (data != NULL)
+            result = Py_BuildValue("(NL)", data, (long long)replies[0]->integer);
+    }
+    free_replies(replies, 2);
+    return result;
+}
+
+static PyObject *
+client_lookup(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    int64_t timeout;
+    struct ck_resp_reply *replies[2];
+    PyObject *result = NULL;
+    if (check_count("lookup", nargs, 3) < 0 ||
+        parse_timeout((RedisClient *)self, args[2], &timeout) < 0)
+        return NULL;
+    if (!PyTuple_Check(args[1])) {
+        PyErr_Format(PyExc_TypeError, "sides must be a tuple of str, not %.100s",
+                     Py_TYPE(args[1])->tp_name);
+        return NULL;
+    }
+    if (look_up((RedisClient *)self, args[0], &PyTuple_GET_ITEM(args[1], 0),
+                PyTuple_GET_SIZE(args[1]), timeout, replies) < 0)
+        return NULL;
+    bool found = is_found(replies);
+    PyObject *data = found ? value_object(replies[1]->items[0]) : Py_NewRef(Py_None);
+    PyObject *numbers = data != NULL ? numbers_object(replies[1]) : NULL;
+    if (numbers != NULL)
+        result = Py_BuildValue("(NLN)", data,
+                               found ? (long long)replies[0]->integer : -2LL, numbers);
+    else
+        Py_XDECREF(data);
+    free_replies(replies, 2);
+    return result;
 }
 
 static PyObject *
@@ -348,6 +440,76 @@ client_execute(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *
     return value;
 }
 
+/* The replies as objects, errors among them. */
+static PyObject *
+reply_list(RedisClient *self, struct ck_resp_reply *const *replies, Py_ssize_t count)
+{
+    PyObject *list = PyList_New(count);
+    for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
+        PyObject *item = ckpy_resp_object(self->state, replies[i]);
+        if (item == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, item);
+    }
+    return list;
+}
+
+/* What has been packed, sent. */
+static PyObject *
+run_pipeline(RedisClient *self, const struct ckpy_redis_pipeline *pipeline,
+             Py_ssize_t count, bool repeatable, int64_t timeout)
+{
+    struct ck_resp_reply *inline_replies[INLINE_KEYS], **replies = inline_replies;
+    struct ckpy_redis_request request = {
+        .pieces = pipeline->pieces,
+        .piece_count = pipeline->piece_count,
+        .reply_count = (size_t)count,
+        .shape = CKPY_SHAPE_ANY,
+        .repeatable = repeatable,
+    };
+    if (count > INLINE_KEYS) {
+        replies = PyMem_Malloc((size_t)count * sizeof *replies);
+        if (replies == NULL)
+            return PyErr_NoMemory();
+    }
+    PyObject *list = NULL;
+    if (run_request(self, &request, timeout, replies) == 0) {
+        list = reply_list(self, replies, count);
+        free_replies(replies, (size_t)count);
+    }
+    if (replies != inline_replies)
+        PyMem_Free(replies);
+    return list;
+}
+
+static PyObject *
+client_pipeline(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    int64_t timeout;
+    uint8_t room[INLINE_REQUEST];
+    struct ckpy_redis_pipeline pipeline;
+    if (nargs != 3 && check_count("pipeline", nargs, 2) < 0)
+        return NULL;
+    int repeatable = nargs == 3 ? PyObject_IsTrue(args[2]) : 0;
+    if (repeatable < 0 || parse_timeout((RedisClient *)self, args[1], &timeout) < 0)
+        return NULL;
+    PyObject *commands = PySequence_Tuple(args[0]);
+    if (commands == NULL)
+        return NULL;
+    Py_ssize_t count = PyTuple_GET_SIZE(commands);
+    PyObject *list = NULL;
+    ckpy_redis_pipeline_init(&pipeline, room, sizeof room);
+    if (count == 0)
+        list = PyList_New(0);
+    else if (ckpy_redis_pipeline_pack(&pipeline, commands) == 0)
+        list = run_pipeline((RedisClient *)self, &pipeline, count, repeatable != 0,
+                            timeout);
+    ckpy_redis_pipeline_fini(&pipeline);
+    Py_DECREF(commands);
+    return list;
+}
+
 static PyObject *
 client_pool_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
@@ -454,6 +616,12 @@ PyDoc_STRVAR(
     "read($self, key, timeout, /)\n--\n\n"
     "The entry of key and its remaining milliseconds (-1: no expiry), or None.");
 
+PyDoc_STRVAR(
+    lookup_doc,
+    "lookup($self, key, sides, timeout, /)\n--\n\n"
+    "The entry of key (bytes or None), its remaining milliseconds (-1: no expiry, -2:\n"
+    "no entry), and the tuple of what the keys of the tuple sides hold (bytes or None).");
+
 PyDoc_STRVAR(write_doc,
              "write($self, key, data, ttl_ms, timeout, /)\n--\n\n"
              "Store bytes under key for ttl_ms milliseconds (0: no expiry).");
@@ -472,6 +640,15 @@ PyDoc_STRVAR(
     "list it is an item. Not repeated once it may have reached the server.");
 
 PyDoc_STRVAR(
+    pipeline_doc,
+    "pipeline($self, commands, timeout, repeatable=False, /)\n--\n\n"
+    "Send several commands in one round trip; returns the list of their replies: bytes\n"
+    "(strings and statuses), int, None, list, or ReplyError in place of a reply. A\n"
+    "command is a sequence of str, bytes-like and int. What concerns the connection, and\n"
+    "what stays when it was tried again, is raised. Not repeated once it may have\n"
+    "reached the server, unless repeatable.");
+
+PyDoc_STRVAR(
     pool_stats_doc,
     "pool_stats($self, /)\n--\n\n"
     "Figures of the pool: max_size, size, idle, in_use, waiting, created, reused,\n"
@@ -484,10 +661,12 @@ PyDoc_STRVAR(close_doc,
 
 static PyMethodDef client_methods[] = {
     {"read", METHOD(client_read), METH_FASTCALL, read_doc},
+    {"lookup", METHOD(client_lookup), METH_FASTCALL, lookup_doc},
     {"write", METHOD(client_write), METH_FASTCALL, write_doc},
     {"delete", METHOD(client_delete), METH_FASTCALL, delete_doc},
     {"ping", METHOD(client_ping), METH_FASTCALL, ping_doc},
     {"execute", METHOD(client_execute), METH_FASTCALL | METH_KEYWORDS, execute_doc},
+    {"pipeline", METHOD(client_pipeline), METH_FASTCALL, pipeline_doc},
     {"pool_stats", client_pool_stats, METH_NOARGS, pool_stats_doc},
     {"close", client_close, METH_NOARGS, close_doc},
     {NULL, NULL, 0, NULL},

@@ -34,16 +34,28 @@ is_status(const struct ck_resp_reply *reply, const char *text)
     return reply->type == CK_RESP_STATUS && strcmp(reply->text, text) == 0;
 }
 
+/* PTTL and MGET. */
 static bool
-has_shape(enum ckpy_redis_shape shape, struct ck_resp_reply *const *replies)
+is_lookup(struct ck_resp_reply *const *replies, size_t values)
 {
-    switch (shape) {
+    const struct ck_resp_reply *left = replies[0], *found = replies[1];
+    if (left->type != CK_RESP_INTEGER || left->integer < -2 ||
+        found->type != CK_RESP_ARRAY || found->len != values)
+        return false;
+    for (size_t i = 0; i < values; i++)
+        if (found->items[i]->type != CK_RESP_STRING &&
+            found->items[i]->type != CK_RESP_NIL)
+            return false;
+    return true;
+}
+
+static bool
+has_shape(const struct ckpy_redis_request *request,
+          struct ck_resp_reply *const *replies)
+{
+    switch (request->shape) {
     case CKPY_SHAPE_ANY: return true;
-    case CKPY_SHAPE_READ:
-        return replies[0]->type == CK_RESP_INTEGER && replies[0]->integer >= -2 &&
-               replies[1]->type == CK_RESP_ARRAY && replies[1]->len == 1 &&
-               (replies[1]->items[0]->type == CK_RESP_STRING ||
-                replies[1]->items[0]->type == CK_RESP_NIL);
+    case CKPY_SHAPE_LOOKUP: return is_lookup(replies, request->values);
     case CKPY_SHAPE_OK: return is_status(replies[0], "OK");
     case CKPY_SHAPE_PONG: return is_status(replies[0], "PONG");
     case CKPY_SHAPE_INTEGER:
@@ -61,14 +73,33 @@ free_replies(struct ck_resp_reply **replies, size_t count)
     }
 }
 
-/* The first error among the replies, or NULL. */
-static const struct ck_resp_reply *
-first_error(struct ck_resp_reply *const *replies, size_t count)
+/* Is that error the caller's to see, in the place of its reply? Not when it concerns
+ * the connection; nor when another try may help, unless that would repeat what must not
+ * be repeated. */
+static bool
+is_in_place(const struct ckpy_redis_request *request,
+            const struct ck_redis_failure *failure)
 {
-    for (size_t i = 0; i < count; i++)
-        if (replies[i]->type == CK_RESP_ERROR)
-            return replies[i];
-    return NULL;
+    if (request->shape != CKPY_SHAPE_ANY || failure->fault != CK_REDIS_REPLY ||
+        !ck_redis_survives(failure->kind))
+        return false;
+    bool mixed = request->reply_count > 1 && !request->repeatable;
+    return mixed || !ck_reply_kind_is_passing(failure->kind);
+}
+
+/* Is there an error among the replies that fails the request? Then `failure` tells. */
+static bool
+has_failed(const struct ckpy_redis_request *request,
+           struct ck_resp_reply *const *replies, struct ck_redis_failure *failure)
+{
+    for (size_t i = 0; i < request->reply_count; i++) {
+        if (replies[i]->type != CK_RESP_ERROR)
+            continue;
+        ck_redis_fail_reply(replies[i], failure);
+        if (!is_in_place(request, failure))
+            return true;
+    }
+    return false;
 }
 
 /* All replies are there. `*keep`: the connection may serve again. */
@@ -77,15 +108,11 @@ judge(const struct ckpy_redis_request *request, struct ck_resp_reply **replies,
       bool *keep, struct ck_redis_failure *failure)
 {
     enum ck_status status;
-    const struct ck_resp_reply *error = first_error(replies, request->reply_count);
-    if (error != NULL) {
-        status = ck_redis_fail_reply(error, failure);
+    if (has_failed(request, replies, failure)) {
         *keep = ck_redis_survives(failure->kind);
-        if (request->shape == CKPY_SHAPE_ANY && failure->fault == CK_REDIS_REPLY &&
-            *keep && !ck_reply_kind_is_passing(failure->kind))
-            return CK_OK; /* the caller sees to it */
+        status = failure->error.status;
     }
-    else if (has_shape(request->shape, replies)) {
+    else if (has_shape(request, replies)) {
         *keep = true;
         return CK_OK;
     }
@@ -147,7 +174,8 @@ attempt_together(struct ckpy_redis_link *link, const struct ck_pool_bounds *boun
                  struct ck_resp_reply **replies, struct ck_redis_failure *failure)
 {
     if (!request->repeatable || bounds->fresh || request->piece_count != 1 ||
-        request->pieces[0].size > CK_BATCH_REQUEST)
+        request->pieces[0].size > CK_BATCH_REQUEST ||
+        request->reply_count > CK_BATCH_REPLIES)
         return CK_SKIP;
     struct passenger passenger = {
         .member = {.request = request->pieces[0],

@@ -22,20 +22,18 @@
 
 /* What an answer must look like; anything else is a protocol failure. */
 enum ckpy_redis_shape {
-    CKPY_SHAPE_ANY,
-    CKPY_SHAPE_READ,    /* an integer, then an array of one string or nil */
+    CKPY_SHAPE_ANY,     /* errors too, but for those that another try may help */
+    CKPY_SHAPE_LOOKUP,  /* an integer, then an array of strings and nils */
     CKPY_SHAPE_OK,      /* the status OK */
     CKPY_SHAPE_PONG,    /* the status PONG */
     CKPY_SHAPE_INTEGER, /* an integer >= 0 */
 };
 
-#define CKPY_REDIS_PIECES 3
-#define CKPY_REDIS_REPLIES 2
-
 struct ckpy_redis_request {
-    struct ck_redis_piece pieces[CKPY_REDIS_PIECES];
+    const struct ck_redis_piece *pieces; /* borrowed */
     size_t piece_count;
     size_t reply_count;
+    size_t values; /* of CKPY_SHAPE_LOOKUP: elements of the array */
     enum ckpy_redis_shape shape;
     bool repeatable; /* doing it twice does no harm: may be repeated after a reset */
 };
@@ -55,7 +53,8 @@ struct ckpy_redis_link {
 };
 
 /* Run it within `timeout` ns. CK_OK: `replies` [out-own] have the shape; for
- * CKPY_SHAPE_ANY they may be errors that are not worth a retry. Otherwise `failure`
+ * CKPY_SHAPE_ANY they may be errors that are neither worth a retry nor the connection's
+ * end. Otherwise `failure`
  * tells; an exception may be pending when a signal handler raised. */
 enum ck_status
 ckpy_redis_run(struct ckpy_redis_link *link, const struct ckpy_redis_request *request,

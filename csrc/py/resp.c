@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "py/resp.h"
 
-#include "net/ck_resp.h"
 #include "py/backend_errors.h"
 #include "py/errors.h"
 #include "py/state.h"
@@ -87,8 +86,8 @@ struct resp_reader {
     struct ck_resp_reader reader;
 };
 
-static PyObject *
-object_of(struct ckpy_state *state, const struct ck_resp_reply *reply)
+PyObject *
+ckpy_resp_object(struct ckpy_state *state, const struct ck_resp_reply *reply)
 {
     PyObject *list;
     switch (reply->type) {
@@ -102,7 +101,7 @@ object_of(struct ckpy_state *state, const struct ck_resp_reply *reply)
     }
     list = PyList_New((Py_ssize_t)reply->len);
     for (size_t i = 0; list != NULL && i < reply->len; i++) {
-        PyObject *item = object_of(state, reply->items[i]);
+        PyObject *item = ckpy_resp_object(state, reply->items[i]);
         if (item == NULL)
             Py_CLEAR(list);
         else
@@ -180,7 +179,7 @@ collect(struct resp_reader *self, PyObject *list)
             raise_failure(self);
             return -1;
         }
-        PyObject *item = object_of(self->state, reply);
+        PyObject *item = ckpy_resp_object(self->state, reply);
         ck_resp_reply_free(reply);
         int rc = item != NULL ? PyList_Append(list, item) : -1;
         Py_XDECREF(item);

@@ -10,6 +10,7 @@
 #ifndef CKPY_RESP_H
 #define CKPY_RESP_H
 
+#include "net/ck_resp.h"
 #include "py/ckpy.h"
 
 struct ckpy_resp_state {
@@ -17,6 +18,11 @@ struct ckpy_resp_state {
     PyTypeObject *reader_type;
     PyTypeObject *error_type;
 };
+
+/* A reply as bytes (strings and statuses), int, None, list or ReplyError. A new
+ * reference, or NULL with an exception. */
+PyObject *
+ckpy_resp_object(struct ckpy_state *state, const struct ck_resp_reply *reply);
 
 int
 ckpy_resp_exec(PyObject *module, struct ckpy_state *state);
