@@ -24,7 +24,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 MACHINE = ROOT / "csrc/engine/ck_strategy.c"
 TESTS = tuple(
-    ROOT / f"tests/c/{name}.c" for name in ("test_strategy", "test_strategy_walk")
+    ROOT / f"tests/c/{name}.c"
+    for name in ("test_strategy", "test_strategy_lock", "test_strategy_walk")
 )
 
 
@@ -102,8 +103,55 @@ FAULTS = (
     ),
     Fault(
         "a failed write loses the value",
-        "return keep(m, false, fallback ?",
-        "return finish(m, fallback ?",
+        "return keep(m, false, end);",
+        "return finish(m, end);",
+    ),
+    Fault(
+        "a function runs without a claim once its flight is over",
+        "m->wants_lock = false; m->follows = false;",
+        "m->claimed = true; m->follows = false;",
+    ),
+    Fault(
+        "a write goes to a store that refused the claim",
+        "m->writes_fail = failed;",
+        "",
+    ),
+    Fault(
+        "a fenced value is kept in memory",
+        "case CK_EV_FENCED: case CK_EV_NOT_CACHEABLE:",
+        "case CK_EV_NOT_CACHEABLE:",
+    ),
+    Fault(
+        "a refresh that gives way hands its followers a value",
+        ": end == CK_ACT_RETURN_NOTHING ? CK_OUTCOME_ABANDONED",
+        "",
+    ),
+    Fault(
+        "the lock is asked for again after the patience for it is over",
+        "m->wants_lock = false;",
+        "",
+    ),
+    Fault(
+        "a busy lock is waited for in the background",
+        "m->options.mode == CK_MODE_REVALIDATE ? finish(m, CK_ACT_RETURN_NOTHING) "
+        ": ask(m, CK_ACT_LINGER);",
+        "ask(m, CK_ACT_LINGER);",
+    ),
+    Fault(
+        "a value at hand hides the failure of the store",
+        "m->writes_fail && !fallback ? CK_ACT_RAISE_BACKEND",
+        "event == CK_EV_WRITE_FAILED && !fallback ? CK_ACT_RAISE_BACKEND",
+    ),
+    Fault(
+        "a deletion is no claim",
+        "m->claimed = m->state == CK_ACT_DELETE;",
+        "",
+    ),
+    Fault(
+        "a caller without an old value is given one",
+        "if (event == CK_EV_SOFT_TIMEOUT && m->candidate == CK_CANDIDATE_NONE) "
+        "return false;",
+        "",
     ),
 )
 

@@ -37,6 +37,7 @@ enum {
 };
 
 _Static_assert(FIXED_SIZE + CHECK_SIZE == CK_FRAME_PLAIN_SIZE, "documented");
+_Static_assert(FIXED_SIZE + 5 * 4 <= CK_FRAME_HEAD, "all that stands before the tags");
 _Static_assert(CK_FRAME_PAYLOAD_MAX == CK_LZ4_RAW_MAX, "one limit");
 
 static const uint8_t magic[3] = {'C', 'K', 0x04};
@@ -278,8 +279,9 @@ parse_fixed(struct ck_frame *out, const uint8_t *data, int flags)
            ((flags & ENCRYPTED) == 0 || (flags & ENCRYPTED) == ENCRYPTED);
 }
 
+/* The optional fields of one number each. They stand first. */
 static bool
-parse_optional(struct ck_frame *out, struct cursor *cursor, int flags)
+parse_numbers(struct ck_frame *out, struct cursor *cursor, int flags)
 {
     if ((flags & HAS_NAME) != 0)
         out->serializer_name = take_u32(cursor);
@@ -291,6 +293,14 @@ parse_optional(struct ck_frame *out, struct cursor *cursor, int flags)
         out->load_us = take_u32(cursor);
     if (out->compressed)
         out->raw_len = take_u32(cursor);
+    return !cursor->short_of_bytes;
+}
+
+static bool
+parse_optional(struct ck_frame *out, struct cursor *cursor, int flags)
+{
+    if (!parse_numbers(out, cursor, flags))
+        return false;
     if ((flags & HAS_TAGS) != 0) {
         const uint8_t *count = take(cursor, 1);
         if (count == NULL || *count == 0)
@@ -352,6 +362,21 @@ ck_frame_parse(struct ck_frame *out, const uint8_t *data, size_t len)
     }
     *out = frame;
     return CK_OK;
+}
+
+bool
+ck_frame_peek(struct ck_frame *out, const uint8_t *head, size_t len)
+{
+    struct ck_frame frame = {0};
+    if (len < FIXED_SIZE || memcmp(head, magic, sizeof magic) != 0)
+        return false;
+    int flags = get_u16(head + AT_FLAGS);
+    struct cursor cursor = {head + FIXED_SIZE, len - FIXED_SIZE, false};
+    if ((flags & ~KNOWN) != 0 || !parse_fixed(&frame, head, flags) ||
+        !parse_numbers(&frame, &cursor, flags))
+        return false;
+    *out = frame;
+    return true;
 }
 
 uint32_t

@@ -94,6 +94,15 @@ ck_frame_write(struct ck_buf *out, const struct ck_frame *frame, const void *pay
 enum ck_status
 ck_frame_parse(struct ck_frame *out, const uint8_t *data, size_t len) CK_NODISCARD;
 
+#define CK_FRAME_HEAD 96 /* bytes in which the fields that ck_frame_peek reads stand */
+
+/* What the first bytes of a frame say, unverified: serializer, version, schema, times and
+ * numbers; tags and all behind them are left out. The bytes may be hostile, and cut
+ * anywhere from CK_FRAME_HEAD on. False, `out` untouched, when they do not begin a frame
+ * or end before these fields do; of a serializer that is unknown here they may tell. */
+bool
+ck_frame_peek(struct ck_frame *out, const uint8_t *head, size_t len) CK_NODISCARD;
+
 /* The fingerprint of a serializer's name: the low 32 bits of its XXH3-64. */
 uint32_t
 ck_frame_name(const char *name, size_t len);

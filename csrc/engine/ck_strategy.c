@@ -13,27 +13,32 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#define EVENT(name) (UINT32_C(1) << CK_EV_##name)
+#define EVENT(name) (UINT64_C(1) << CK_EV_##name)
 
 /* Which events answer which action. ABORTED answers all of them. */
-static const uint32_t answers[CK_ACT_FIRST_FINAL] = {
+static const uint64_t answers[CK_ACT_FIRST_FINAL] = {
     [CK_ACT_JOIN] = EVENT(LEADS) | EVENT(FOLLOWS) | EVENT(FOLLOWS_RENEWAL) |
                     EVENT(FOUND) | EVENT(CIRCLE),
     [CK_ACT_WAIT] = EVENT(FLIGHT_VALUE) | EVENT(FLIGHT_RAISED) |
                     EVENT(FLIGHT_RAISED_OTHER) | EVENT(FLIGHT_UNSHARED) |
-                    EVENT(FLIGHT_ABANDONED) | EVENT(FLIGHT_TIMEOUT),
+                    EVENT(FLIGHT_ABANDONED) | EVENT(FLIGHT_TIMEOUT) |
+                    EVENT(SOFT_TIMEOUT),
     [CK_ACT_READ] = EVENT(READ_FRESH) | EVENT(READ_STALE) | EVENT(READ_LATE) |
                     EVENT(READ_MISS) | EVENT(READ_CORRUPT) | EVENT(READ_FAILED),
     [CK_ACT_DELETE] = EVENT(DELETED) | EVENT(DELETE_FAILED),
     [CK_ACT_EVICT] = EVENT(DELETED) | EVENT(DELETE_FAILED),
+    [CK_ACT_CLAIM] = EVENT(CLAIMED) | EVENT(CLAIM_BUSY) | EVENT(CLAIM_REFUSED) |
+                     EVENT(CLAIM_FAILED),
+    [CK_ACT_LINGER] = EVENT(LOOK) | EVENT(LINGER_TIMEOUT),
     [CK_ACT_RUN] = EVENT(RAN) | EVENT(RAISED) | EVENT(RAISED_OTHER),
-    [CK_ACT_WRITE] = EVENT(WROTE) | EVENT(WRITE_FAILED) | EVENT(NOT_CACHEABLE) |
-                     EVENT(NOT_ENCODABLE) | EVENT(NOT_SHAREABLE),
+    [CK_ACT_WRITE] = EVENT(WROTE) | EVENT(FENCED) | EVENT(WRITE_FAILED) |
+                     EVENT(NOT_CACHEABLE) | EVENT(NOT_ENCODABLE) |
+                     EVENT(NOT_SHAREABLE),
     [CK_ACT_KEEP] = EVENT(DONE),
     [CK_ACT_SETTLE] = EVENT(DONE),
 };
 
-_Static_assert(CK_EV_COUNT <= 32, "an event is a bit in the table of answers");
+_Static_assert(CK_EV_COUNT <= 64, "an event is a bit in the table of answers");
 
 /* Ask the driver for something. */
 static enum ck_action
@@ -54,13 +59,15 @@ finish_with(struct ck_strategy *m, enum ck_action end, enum ck_outcome outcome)
     return ask(m, CK_ACT_SETTLE);
 }
 
-/* End with `end`; followers fare as we do. */
+/* End with `end`; followers fare as we do. A refresh that gives way has nothing for those
+ * who came to wait for it: one of them leads. */
 static enum ck_action
 finish(struct ck_strategy *m, enum ck_action end)
 {
-    enum ck_outcome outcome = m->unshared               ? CK_OUTCOME_UNSHARED
-                              : end < CK_ACT_RAISE_MISS ? CK_OUTCOME_VALUE
-                                                        : CK_OUTCOME_RAISED;
+    enum ck_outcome outcome = m->unshared                    ? CK_OUTCOME_UNSHARED
+                              : end == CK_ACT_RETURN_NOTHING ? CK_OUTCOME_ABANDONED
+                              : end < CK_ACT_RAISE_MISS      ? CK_OUTCOME_VALUE
+                                                             : CK_OUTCOME_RAISED;
     return finish_with(m, end, outcome);
 }
 
@@ -88,6 +95,13 @@ serve_stale_on_error(struct ck_strategy *m)
     return finish(m, CK_ACT_RETURN_STALE);
 }
 
+static enum ck_action
+run(struct ck_strategy *m)
+{
+    m->ran = true;
+    return ask(m, CK_ACT_RUN);
+}
+
 /* The cache has no answer: get one from the function, or from whoever is running it. */
 static enum ck_action
 work(struct ck_strategy *m)
@@ -98,8 +112,18 @@ work(struct ck_strategy *m)
         return serve_stale_on_error(m);
     if (m->follows)
         return ask(m, CK_ACT_WAIT);
-    m->ran = true;
-    return ask(m, CK_ACT_RUN);
+    if (!m->options.has_store || m->store_failed || m->claimed)
+        return run(m);
+    return ask(m, CK_ACT_CLAIM);
+}
+
+/* As work, without waiting for anybody. */
+static enum ck_action
+work_alone(struct ck_strategy *m)
+{
+    m->wants_lock = false;
+    m->follows = false;
+    return work(m);
 }
 
 /* Look in the store, where there is one and this call has not seen it fail. */
@@ -132,8 +156,9 @@ after_join(struct ck_strategy *m, enum ck_event event)
     case CK_EV_FOUND: return finish(m, CK_ACT_RETURN_CACHED);
     case CK_EV_FOLLOWS: return ask(m, CK_ACT_WAIT);
     case CK_EV_FOLLOWS_RENEWAL: m->follows = true; return look(m);
-    default: /* CIRCLE: the store has been asked by the run that we are part of */
-        return work(m);
+    default: /* CIRCLE: the store has been asked by the run that we are part of, and the
+                lock is its own */
+        return work_alone(m);
     }
 }
 
@@ -146,9 +171,8 @@ after_wait(struct ck_strategy *m, enum ck_event event)
         return stands_in(m) ? serve_stale_on_error(m) : finish(m, CK_ACT_RAISE_FLIGHT);
     case CK_EV_FLIGHT_RAISED_OTHER: return finish(m, CK_ACT_RAISE_FLIGHT);
     case CK_EV_FLIGHT_ABANDONED: return join(m);
-    default: /* FLIGHT_TIMEOUT, FLIGHT_UNSHARED: alone */
-        m->follows = false;
-        return work(m);
+    case CK_EV_SOFT_TIMEOUT: return finish(m, CK_ACT_RETURN_STALE);
+    default: /* FLIGHT_TIMEOUT, FLIGHT_UNSHARED */ return work_alone(m);
     }
 }
 
@@ -190,16 +214,42 @@ after_read(struct ck_strategy *m, enum ck_event event)
     }
 }
 
-/* DELETE and EVICT alike. */
+/* DELETE and EVICT alike; DELETE is a claim as well. */
 static enum ck_action
 after_removal(struct ck_strategy *m, enum ck_event event)
 {
+    m->claimed = m->state == CK_ACT_DELETE;
     if (event == CK_EV_DELETE_FAILED) {
-        m->store_failed = true;
+        m->store_failed = m->writes_fail = true;
         if (!m->options.fallback)
             return finish(m, CK_ACT_RAISE_BACKEND);
     }
     return work(m);
+}
+
+static enum ck_action
+after_claim(struct ck_strategy *m, enum ck_event event)
+{
+    bool failed = event == CK_EV_CLAIM_FAILED || event == CK_EV_CLAIM_REFUSED;
+    if (event == CK_EV_CLAIM_BUSY)
+        return m->options.mode == CK_MODE_REVALIDATE ? finish(m, CK_ACT_RETURN_NOTHING)
+                                                     : ask(m, CK_ACT_LINGER);
+    m->claimed = true;
+    m->store_failed = event == CK_EV_CLAIM_FAILED;
+    m->writes_fail = failed;
+    return failed && !m->options.fallback && !m->options.paid
+               ? finish(m, CK_ACT_RAISE_BACKEND)
+               : run(m);
+}
+
+static enum ck_action
+after_linger(struct ck_strategy *m, enum ck_event event)
+{
+    switch (event) {
+    case CK_EV_LOOK: return ask(m, CK_ACT_READ);
+    case CK_EV_SOFT_TIMEOUT: return finish(m, CK_ACT_RETURN_STALE);
+    default: /* LINGER_TIMEOUT */ return work_alone(m);
+    }
 }
 
 static enum ck_action
@@ -216,15 +266,17 @@ static enum ck_action
 after_write(struct ck_strategy *m, enum ck_event event)
 {
     bool fallback = m->options.fallback;
+    if (event == CK_EV_WRITE_FAILED)
+        m->store_failed = m->writes_fail = true;
+    enum ck_action end =
+        m->writes_fail && !fallback ? CK_ACT_RAISE_BACKEND : CK_ACT_RETURN_RAN;
     switch (event) {
-    case CK_EV_WRITE_FAILED: /* kept in memory all the same: the run is paid for */
-        m->store_failed = true;
-        return keep(m, false, fallback ? CK_ACT_RETURN_RAN : CK_ACT_RAISE_BACKEND);
-    case CK_EV_NOT_ENCODABLE:
-        return finish(m, fallback ? CK_ACT_RETURN_RAN : CK_ACT_RAISE_ENCODE);
-    case CK_EV_NOT_SHAREABLE: m->unshared = true; return finish(m, CK_ACT_RETURN_RAN);
-    case CK_EV_NOT_CACHEABLE: return finish(m, CK_ACT_RETURN_RAN);
-    default: /* WROTE */ return keep(m, false, CK_ACT_RETURN_RAN);
+    case CK_EV_FENCED:
+    case CK_EV_NOT_CACHEABLE: return finish(m, end);
+    case CK_EV_NOT_ENCODABLE: return finish(m, fallback ? end : CK_ACT_RAISE_ENCODE);
+    case CK_EV_NOT_SHAREABLE: m->unshared = true; return finish(m, end);
+    default: /* WROTE, WRITE_FAILED: the run is paid for, memory has it all the same */
+        return keep(m, false, end);
     }
 }
 
@@ -242,7 +294,10 @@ ck_strategy_start(struct ck_strategy *m, const struct ck_strategy_options *optio
                   enum ck_candidate memory)
 {
     bool reads = options->mode == CK_MODE_FRESH || options->mode == CK_MODE_REFRESH;
-    *m = (struct ck_strategy){.options = *options};
+    bool replaces = options->mode != CK_MODE_REFRESH &&
+                    options->mode != CK_MODE_REVALIDATE; /* whoever else is at work */
+    *m = (struct ck_strategy){.options = *options,
+                              .wants_lock = options->locks && !replaces};
     m->candidate = (uint8_t)(reads ? memory : CK_CANDIDATE_NONE);
     if (m->candidate == CK_CANDIDATE_STALE) {
         m->revalidate = options->mode == CK_MODE_REFRESH;
@@ -262,6 +317,10 @@ ck_strategy_accepts(const struct ck_strategy *m, enum ck_event event)
     if (ck_action_is_final(m->state))
         return false;
     if (event == CK_EV_FOUND && m->options.mode != CK_MODE_REFRESH)
+        return false;
+    if (event == CK_EV_CLAIM_BUSY && !m->wants_lock)
+        return false;
+    if (event == CK_EV_SOFT_TIMEOUT && m->candidate == CK_CANDIDATE_NONE)
         return false;
     return event == CK_EV_ABORTED ||
            (event < CK_EV_COUNT && (answers[m->state] >> event & 1) != 0);
@@ -284,6 +343,8 @@ ck_strategy_step(struct ck_strategy *m, enum ck_event event)
     case CK_ACT_JOIN: return after_join(m, event);
     case CK_ACT_WAIT: return after_wait(m, event);
     case CK_ACT_READ: return after_read(m, event);
+    case CK_ACT_CLAIM: return after_claim(m, event);
+    case CK_ACT_LINGER: return after_linger(m, event);
     case CK_ACT_RUN: return after_run(m, event);
     case CK_ACT_WRITE: return after_write(m, event);
     case CK_ACT_KEEP: return finish(m, m->final);
@@ -298,6 +359,8 @@ static const char *const action_names[CK_ACT_COUNT] = {
     [CK_ACT_READ] = "read",
     [CK_ACT_DELETE] = "delete",
     [CK_ACT_EVICT] = "evict",
+    [CK_ACT_CLAIM] = "claim",
+    [CK_ACT_LINGER] = "linger",
     [CK_ACT_RUN] = "run",
     [CK_ACT_WRITE] = "write",
     [CK_ACT_KEEP] = "keep",
@@ -329,11 +392,18 @@ static const char *const event_names[CK_EV_COUNT] = {
     [CK_EV_READ_FAILED] = "read_failed",
     [CK_EV_DELETED] = "deleted",
     [CK_EV_DELETE_FAILED] = "delete_failed",
+    [CK_EV_CLAIMED] = "claimed",
+    [CK_EV_CLAIM_BUSY] = "claim_busy",
+    [CK_EV_CLAIM_REFUSED] = "claim_refused",
+    [CK_EV_CLAIM_FAILED] = "claim_failed",
+    [CK_EV_LOOK] = "look",
+    [CK_EV_LINGER_TIMEOUT] = "linger_timeout",
     [CK_EV_RAN] = "ran",
     [CK_EV_RAISED] = "raised",
     [CK_EV_RAISED_OTHER] = "raised_other",
     [CK_EV_ABORTED] = "aborted",
     [CK_EV_WROTE] = "wrote",
+    [CK_EV_FENCED] = "fenced",
     [CK_EV_WRITE_FAILED] = "write_failed",
     [CK_EV_NOT_CACHEABLE] = "not_cacheable",
     [CK_EV_NOT_ENCODABLE] = "not_encodable",
@@ -345,6 +415,7 @@ static const char *const event_names[CK_EV_COUNT] = {
     [CK_EV_FLIGHT_UNSHARED] = "flight_unshared",
     [CK_EV_FLIGHT_ABANDONED] = "flight_abandoned",
     [CK_EV_FLIGHT_TIMEOUT] = "flight_timeout",
+    [CK_EV_SOFT_TIMEOUT] = "soft_timeout",
 };
 
 const char *

@@ -17,10 +17,18 @@
  * The life of a call, mode REFRESH (the others are shorter):
  *
  *   JOIN leads   -> READ hit    -> KEEP -> SETTLE -> RETURN_CACHED
- *                     miss   -> RUN returns -> WRITE -> KEEP -> SETTLE -> RETURN_RAN
- *                                   raises  -> SETTLE -> RAISE_RAN or RETURN_STALE
+ *                     miss   -> CLAIM ours -> RUN returns -> WRITE -> KEEP -> SETTLE
+ *                                                                  -> RETURN_RAN
+ *                                             raises  -> SETTLE -> RAISE_RAN
+ *                                                              or RETURN_STALE
+ *                                     busy -> LINGER -> READ again, or RUN alone
  *        follows -> WAIT -> RETURN_FLIGHT, RAISE_FLIGHT, JOIN again, or RUN alone
  *        circle  -> RUN alone
+ *
+ * CLAIM tells the store that this call is about to make a value: it takes the fence that
+ * an invalidation removes, so that WRITE stores nothing that is older than one, and,
+ * where it is asked to, the lock that keeps other processes from running the function
+ * meanwhile.
  *
  * Flights have ranks: a call follows a flight of its own rank or above. One below it
  * supersedes: it leads a flight of its own, which newcomers find from then on, while
@@ -57,8 +65,12 @@ ck_mode_rank(enum ck_mode mode)
 struct ck_strategy_options {
     enum ck_mode mode;
     bool has_store;     /* a shared store is configured */
+    bool locks;         /* one run across processes: CLAIM asks for the lock, under
+                           REFRESH and REVALIDATE; the others run in any case */
     bool single_flight; /* join flights at all */
     bool fallback;      /* a store failure is hidden from the caller */
+    bool paid; /* the value is at hand: RUN costs nothing, so that memory gets it
+                           even where the store's failure is going to be raised */
     bool serve_stale_on_error;
     bool run_paused; /* stale_retry: the function failed a moment ago */
 };
@@ -85,6 +97,14 @@ enum ck_event {
     /* answers to DELETE and EVICT */
     CK_EV_DELETED,
     CK_EV_DELETE_FAILED,
+    /* answers to CLAIM */
+    CK_EV_CLAIMED,
+    CK_EV_CLAIM_BUSY,    /* only when the lock was wanted: another process runs it */
+    CK_EV_CLAIM_REFUSED, /* the store takes no writes now: it stays as it is */
+    CK_EV_CLAIM_FAILED,
+    /* answers to LINGER */
+    CK_EV_LOOK,           /* something may have changed: look at the store again */
+    CK_EV_LINGER_TIMEOUT, /* long enough: run without the lock */
     /* answers to RUN */
     CK_EV_RAN,
     CK_EV_RAISED,       /* an Exception that a stale value may stand in for */
@@ -93,6 +113,7 @@ enum ck_event {
                            lawful in every state that waits for an answer */
     /* answers to WRITE */
     CK_EV_WROTE,
+    CK_EV_FENCED, /* invalidated since the claim: no KEEP */
     CK_EV_WRITE_FAILED,
     CK_EV_NOT_CACHEABLE, /* too large, or not to be stored: no KEEP (a value that
                             memory alone may hold is answered with WROTE) */
@@ -108,6 +129,7 @@ enum ck_event {
     CK_EV_FLIGHT_UNSHARED,     /* its value is its leader's alone: run alone */
     CK_EV_FLIGHT_ABANDONED,    /* its leader is gone: try to lead */
     CK_EV_FLIGHT_TIMEOUT,      /* single_flight_timeout: run alone */
+    CK_EV_SOFT_TIMEOUT,        /* with a candidate only: rather that than wait on */
     CK_EV_COUNT
 };
 
@@ -116,8 +138,10 @@ enum ck_action {
     CK_ACT_JOIN,   /* join or lead the flight of the key */
     CK_ACT_WAIT,   /* wait for the flight that we follow */
     CK_ACT_READ,   /* read the shared store */
-    CK_ACT_DELETE, /* remove from memory and store (INVALIDATE) */
+    CK_ACT_DELETE, /* remove from memory and store, and CLAIM (INVALIDATE) */
     CK_ACT_EVICT,  /* remove a corrupt entry from the store, best effort */
+    CK_ACT_CLAIM,  /* take the fence, and, if wants_lock, the lock */
+    CK_ACT_LINGER, /* wait a moment for the process that holds the lock */
     CK_ACT_RUN,    /* call the user's function */
     CK_ACT_WRITE,  /* encode and fill the store (memory-only: just judge the value) */
     CK_ACT_KEEP,   /* fill memory with what was read or what the function returned */
@@ -163,6 +187,9 @@ struct ck_strategy {
     bool follows;        /* a renewal is under way: look, then WAIT instead of RUN */
     bool unshared;       /* the value must not reach followers */
     bool store_failed;   /* no further store operation in this call */
+    bool writes_fail;    /* the same for writes alone: no WRITE reaches the store */
+    bool claimed;        /* CLAIM has been answered: the next step is to RUN */
+    bool wants_lock;     /* with CLAIM: ask for the lock as well */
     bool revalidate;     /* with RETURN_STALE: start one background refresh */
     bool stale_on_error; /* with RETURN_STALE: the function raised, or is paused */
     bool keep_read;      /* with KEEP: what READ gave; else what RUN gave */

@@ -459,3 +459,158 @@ TEST(random_bytes_behind_the_magic_never_pass)
         CHECK_NE(parse(&frame, data, len), CK_OK);
     }
 }
+
+/* A peek at a copy that ends where the heap block ends. */
+static bool
+peek(struct ck_frame *out, const uint8_t *data, size_t len)
+{
+    uint8_t *copy = malloc(len != 0 ? len : 1);
+    if (copy == NULL)
+        abort();
+    if (len != 0)
+        memcpy(copy, data, len);
+    bool tells = ck_frame_peek(out, copy, len);
+    free(copy);
+    return tells;
+}
+
+/* What a peek tells is what the whole frame says, and nothing that may be cut off. */
+static void
+check_peeked(const struct ck_frame *peeked, const struct ck_frame *whole)
+{
+    CHECK_EQ(peeked->serializer, whole->serializer);
+    CHECK_EQ(peeked->serializer_name, whole->serializer_name);
+    CHECK_EQ(peeked->encrypted, whole->encrypted);
+    CHECK_EQ(peeked->compressed, whole->compressed);
+    CHECK_EQ(peeked->raw_len, whole->raw_len);
+    CHECK_EQ(peeked->has_version, whole->has_version);
+    CHECK_EQ(peeked->version, whole->version);
+    CHECK_EQ(peeked->has_schema, whole->has_schema);
+    CHECK_EQ(peeked->schema, whole->schema);
+    CHECK_EQ(peeked->has_load_time, whole->has_load_time);
+    CHECK_EQ(peeked->load_us, whole->load_us);
+    CHECK_EQ(peeked->created, whole->created);
+    CHECK_EQ(peeked->total, whole->total);
+    CHECK_EQ(peeked->fresh, whole->fresh);
+    CHECK_EQ(peeked->revalidate, whole->revalidate);
+    CHECK(peeked->function == whole->function && peeked->space == whole->space);
+    CHECK_EQ(peeked->tag_count, 0);
+    CHECK(peeked->tags == NULL && peeked->fingerprint == NULL);
+    CHECK(peeked->header == NULL && peeked->payload == NULL);
+    CHECK_EQ(peeked->payload_len, 0);
+}
+
+TEST(a_peek_tells_the_same_as_a_parse_from_every_head_that_is_long_enough)
+{
+    static const struct {
+        const char *golden;
+        size_t enough; /* the fixed fields and the numbers behind them */
+    } cases[] = {{golden_plain, 42},
+                 {golden_full, 62},
+                 {golden_never, 42},
+                 {golden_encrypted, 46}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint8_t data[256];
+        struct ck_frame whole;
+        size_t len = unhex(data, cases[i].golden);
+        REQUIRE(ck_frame_parse(&whole, data, len) == CK_OK);
+        for (size_t cut = 0; cut <= len; cut++) {
+            struct ck_frame peeked;
+            bool tells = peek(&peeked, data, cut);
+            CHECK_EQ(tells, cut >= cases[i].enough);
+            if (tells)
+                check_peeked(&peeked, &whole);
+        }
+    }
+}
+
+TEST(the_longest_header_is_told_from_its_first_bytes)
+{
+    uint8_t tags[8 * CK_FRAME_TAGS_MAX];
+    struct ck_frame frame = full_frame(), whole, peeked;
+    struct ck_buf buf;
+    count_up(tags, sizeof tags);
+    frame.tags = tags;
+    frame.tag_count = CK_FRAME_TAGS_MAX;
+    frame.encrypted = true;
+    frame.fingerprint = fingerprint;
+    ck_buf_init(&buf, NULL, 0);
+    CHECK_EQ(ck_frame_write(&buf, &frame, tags, 100), CK_OK);
+    REQUIRE(ck_frame_parse(&whole, buf.data, buf.len) == CK_OK);
+    REQUIRE(peek(&peeked, buf.data, CK_FRAME_HEAD));
+    check_peeked(&peeked, &whole);
+    ck_buf_fini(&buf);
+}
+
+TEST(a_peek_at_what_begins_no_frame_tells_nothing)
+{
+    /* bits that turn the head below into none */
+    static const struct {
+        size_t at;
+        uint8_t bits;
+    } spoils[] = {
+        {0, 0x01},  /* magic */
+        {2, 0x01},  /* version of the format */
+        {4, 0x20},  /* an unknown flag */
+        {3, 0x80},  /* half encrypted */
+        {4, 0x80},  /* the other half */
+        {3, 0x08},  /* total is never, and a number */
+        {3, 0x02},  /* fresh in seconds, and so longer than total */
+        {17, 0x80}, /* total shorter than fresh */
+        {4, 0x04},  /* a name that its serializer does not have */
+    };
+    uint8_t data[256];
+    (void)unhex(data, golden_plain);
+    data[17] |= 0x80; /* total: 24 days and more */
+    data[21] |= 0x40; /* fresh: half of them */
+    struct ck_frame peeked, before;
+    REQUIRE(peek(&peeked, data, CK_FRAME_PLAIN_SIZE));
+    memset(&before, 0xa5, sizeof before);
+    for (size_t i = 0; i < sizeof spoils / sizeof *spoils; i++) {
+        memset(&peeked, 0xa5, sizeof peeked);
+        data[spoils[i].at] ^= spoils[i].bits;
+        CHECK(!peek(&peeked, data, CK_FRAME_PLAIN_SIZE));
+        CHECK_MEM(&peeked, &before, sizeof before);
+        data[spoils[i].at] ^= spoils[i].bits;
+    }
+    CHECK(!ck_frame_peek(&peeked, NULL, 0));
+}
+
+TEST(a_peek_tells_of_an_unknown_serializer)
+{
+    uint8_t data[256];
+    struct ck_frame peeked;
+    size_t len = unhex(data, golden_plain);
+    data[5] = 17;
+    CHECK_EQ(parse(&peeked, data, len), CK_MISS);
+    REQUIRE(peek(&peeked, data, len));
+    CHECK_EQ(peeked.serializer, 17);
+}
+
+TEST(a_peek_at_hostile_heads_keeps_its_promises)
+{
+    uint64_t state = UINT64_C(0x243f6a8885a308d3);
+    uint8_t data[CK_FRAME_HEAD];
+    int told = 0;
+    for (int round = 0; round < 20000; round++) {
+        struct ck_frame peeked = {0};
+        for (size_t i = 0; i < sizeof data; i++) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            data[i] = (uint8_t)(state >> 24);
+        }
+        memcpy(data, "CK\x04", 3);
+        data[3] &= 0xc7; /* "never" in few of them, or most contradict themselves */
+        data[4] &= 0x9f;
+        if (!peek(&peeked, data, (size_t)round % (sizeof data + 1)))
+            continue;
+        told++;
+        CHECK(peeked.fresh >= 0 && peeked.fresh <= peeked.total);
+        CHECK(peeked.revalidate >= 0);
+        CHECK(peeked.has_version || peeked.version == 0);
+        CHECK(peeked.has_schema || peeked.schema == 0);
+        CHECK(peeked.tags == NULL && peeked.fingerprint == NULL);
+    }
+    CHECK_LT(100, told);
+}

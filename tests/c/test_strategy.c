@@ -3,103 +3,12 @@
  * PURPOSE   The policy machine, row by row: what each strategy does in a state of the
  *           world, action by action.
  */
-#include "engine/ck_strategy.h"
-
-#include "ck_test.h"
-
-/* How the world answers in one row. Zero is the quiet world: the caller leads, the
- * function returns, what is written is taken. */
-struct world {
-    const char *name;
-    enum ck_candidate memory;
-    enum ck_event join, wait, read, removal, run, write;
-    bool no_store, no_flight, no_fallback, no_stale_on_error, paused;
-};
-
-static enum ck_event
-answer(const struct world *world, enum ck_action action)
-{
-    switch (action) {
-    case CK_ACT_JOIN: return world->join != CK_EV_NONE ? world->join : CK_EV_LEADS;
-    case CK_ACT_WAIT:
-        return world->wait != CK_EV_NONE ? world->wait : CK_EV_FLIGHT_VALUE;
-    case CK_ACT_READ: return world->read != CK_EV_NONE ? world->read : CK_EV_READ_FRESH;
-    case CK_ACT_DELETE:
-    case CK_ACT_EVICT:
-        return world->removal != CK_EV_NONE ? world->removal : CK_EV_DELETED;
-    case CK_ACT_RUN: return world->run != CK_EV_NONE ? world->run : CK_EV_RAN;
-    case CK_ACT_WRITE: return world->write != CK_EV_NONE ? world->write : CK_EV_WROTE;
-    default: return CK_EV_DONE;
-    }
-}
-
-static const char *const outcome_names[] = {"none", "value", "raised", "unshared",
-                                            "abandoned"};
-
-static void
-append(char *text, size_t size, const char *word)
-{
-    size_t used = strlen(text);
-    snprintf(text + used, size - used, "%s%s", used != 0 ? " " : "", word);
-}
-
-/* One action, with what the machine says about it, as a word of a row. */
-static void
-append_action(char *text, size_t size, const struct ck_strategy *m,
-              enum ck_action action)
-{
-    char word[64];
-    const char *more = "";
-    if (action == CK_ACT_SETTLE)
-        more = outcome_names[m->outcome];
-    else if (action == CK_ACT_KEEP)
-        more = m->keep_read ? "read" : "ran";
-    else if (action == CK_ACT_WRITE && m->store_failed)
-        more = "memory";
-    else if (action == CK_ACT_RETURN_STALE)
-        more = m->stale_on_error ? "error" : m->revalidate ? "revalidate" : "";
-    snprintf(word, sizeof word, "%s%s%s", ck_action_name(action), *more ? ":" : "",
-             more);
-    append(text, size, word);
-}
-
-static struct ck_strategy_options
-options_of(const struct world *world, enum ck_mode mode)
-{
-    return (struct ck_strategy_options){
-        .mode = mode,
-        .has_store = !world->no_store,
-        .single_flight = !world->no_flight,
-        .fallback = !world->no_fallback,
-        .serve_stale_on_error = !world->no_stale_on_error,
-        .run_paused = world->paused,
-    };
-}
-
-static void
-play(const struct world *world, enum ck_mode mode, char *text, size_t size)
-{
-    struct ck_strategy_options options = options_of(world, mode);
-    struct ck_strategy m;
-    *text = '\0';
-    enum ck_action action = ck_strategy_start(&m, &options, world->memory);
-    for (int steps = 0; steps < 20; steps++) {
-        append_action(text, size, &m, action);
-        if (ck_action_is_final(action))
-            return;
-        action = ck_strategy_step(&m, answer(world, action));
-    }
-    append(text, size, "...");
-}
+#include "strategy_world.h"
 
 struct row {
     struct world world;
     const char *fresh, *refresh, *invalidate, *bypass;
 };
-
-#define RUNS_AFTER_DELETE "delete run write keep:ran return_ran"
-#define RUNS_AT_ONCE "run write keep:ran return_ran"
-#define RUNS_IN_FLIGHT "run write keep:ran settle:value return_ran"
 
 /* The table of the four strategies. Memory has no fresh value in any of them. */
 static const struct row rows[] = {
@@ -115,14 +24,14 @@ static const struct row rows[] = {
      RUNS_AT_ONCE},
     {{.name = "no store", .no_store = true},
      "raise_miss",
-     "join " RUNS_IN_FLIGHT,
+     "join " RUNS_UNTOLD_IN_FLIGHT,
      RUNS_AFTER_DELETE,
-     RUNS_AT_ONCE},
+     RUNS_UNTOLD},
     {{.name = "no store, no flights", .no_store = true, .no_flight = true},
      "raise_miss",
-     RUNS_AT_ONCE,
+     RUNS_UNTOLD,
      RUNS_AFTER_DELETE,
-     RUNS_AT_ONCE},
+     RUNS_UNTOLD},
     {{.name = "entry fresh, no flights", .no_flight = true},
      "read keep:read return_cached",
      "read keep:read return_cached",
@@ -154,9 +63,9 @@ static const struct row rows[] = {
       .read = CK_EV_READ_LATE,
       .run = CK_EV_RAISED},
      "read raise_miss",
-     "join read run settle:value return_stale:error",
+     "join read claim run settle:value return_stale:error",
      "delete run raise_ran",
-     "run raise_ran"},
+     "claim run raise_ran"},
     {{.name = "late in memory, raises, no store",
       .memory = CK_CANDIDATE_LATE,
       .run = CK_EV_RAISED,
@@ -169,11 +78,12 @@ static const struct row rows[] = {
       .memory = CK_CANDIDATE_LATE,
       .read = CK_EV_READ_FAILED,
       .removal = CK_EV_DELETE_FAILED,
+      .claim = CK_EV_CLAIM_FAILED,
       .run = CK_EV_RAISED},
      "read raise_backend",
      "join read run settle:value return_stale:error",
      "delete run raise_ran",
-     "run raise_ran"},
+     "claim run raise_ran"},
     {{.name = "late in memory, a fresh entry in the store",
       .memory = CK_CANDIDATE_LATE},
      "read keep:read return_cached",
@@ -184,22 +94,22 @@ static const struct row rows[] = {
       .read = CK_EV_READ_LATE,
       .run = CK_EV_RAISED_OTHER},
      "read raise_miss",
-     "join read run settle:raised raise_ran",
+     "join read claim run settle:raised raise_ran",
      "delete run raise_ran",
-     "run raise_ran"},
+     "claim run raise_ran"},
     {{.name = "late, raises, stale on error off",
       .read = CK_EV_READ_LATE,
       .run = CK_EV_RAISED,
       .no_stale_on_error = true},
      "read raise_miss",
-     "join read run settle:raised raise_ran",
+     "join read claim run settle:raised raise_ran",
      "delete run raise_ran",
-     "run raise_ran"},
+     "claim run raise_ran"},
     {{.name = "late, cancelled", .read = CK_EV_READ_LATE, .run = CK_EV_ABORTED},
      "read raise_miss",
-     "join read run settle:abandoned raise_ran",
+     "join read claim run settle:abandoned raise_ran",
      "delete run raise_ran",
-     "run raise_ran"},
+     "claim run raise_ran"},
     {{.name = "late, the function paused", .read = CK_EV_READ_LATE, .paused = true},
      "read raise_miss",
      "join read settle:value return_stale:error",
@@ -221,44 +131,45 @@ static const struct row rows[] = {
     {{.name = "reads fail",
       .read = CK_EV_READ_FAILED,
       .removal = CK_EV_DELETE_FAILED,
-      .write = CK_EV_WROTE},
+      .claim = CK_EV_CLAIM_FAILED},
      "read raise_backend",
      "join read run write:memory keep:ran settle:value return_ran",
      "delete run write:memory keep:ran return_ran",
-     RUNS_AT_ONCE},
+     "claim run write:memory keep:ran return_ran"},
     {{.name = "only writes fail, entry fresh",
       .removal = CK_EV_DELETE_FAILED,
-      .write = CK_EV_WRITE_FAILED},
+      .claim = CK_EV_CLAIM_REFUSED},
      "read keep:read return_cached",
      "join read keep:read settle:value return_cached",
      "delete run write:memory keep:ran return_ran",
-     RUNS_AT_ONCE},
+     "claim run write:memory keep:ran return_ran"},
     {{.name = "only writes fail, no entry",
       .read = CK_EV_READ_MISS,
       .removal = CK_EV_DELETE_FAILED,
-      .write = CK_EV_WRITE_FAILED},
+      .claim = CK_EV_CLAIM_REFUSED},
      "read raise_miss",
-     "join read " RUNS_IN_FLIGHT,
+     "join read claim run write:memory keep:ran settle:value return_ran",
      "delete run write:memory keep:ran return_ran",
-     RUNS_AT_ONCE},
+     "claim run write:memory keep:ran return_ran"},
     {{.name = "entry fresh, raises", .run = CK_EV_RAISED},
      "read keep:read return_cached",
      "join read keep:read settle:value return_cached",
      "delete run raise_ran",
-     "run raise_ran"},
+     "claim run raise_ran"},
     {{.name = "no entry, raises", .read = CK_EV_READ_MISS, .run = CK_EV_RAISED},
      "read raise_miss",
-     "join read run settle:raised raise_ran",
+     "join read claim run settle:raised raise_ran",
      "delete run raise_ran",
-     "run raise_ran"},
+     "claim run raise_ran"},
     {{.name = "both down",
       .read = CK_EV_READ_FAILED,
       .removal = CK_EV_DELETE_FAILED,
+      .claim = CK_EV_CLAIM_FAILED,
       .run = CK_EV_RAISED},
      "read raise_backend",
      "join read run settle:raised raise_ran",
      "delete run raise_ran",
-     "run raise_ran"},
+     "claim run raise_ran"},
     {{.name = "entry corrupt", .read = CK_EV_READ_CORRUPT},
      "read evict raise_miss",
      "join read evict " RUNS_IN_FLIGHT,
@@ -267,46 +178,46 @@ static const struct row rows[] = {
     {{.name = "entry corrupt, writes fail",
       .read = CK_EV_READ_CORRUPT,
       .removal = CK_EV_DELETE_FAILED,
-      .write = CK_EV_WROTE},
+      .claim = CK_EV_CLAIM_REFUSED},
      "read evict raise_miss",
      "join read evict run write:memory keep:ran settle:value return_ran",
      "delete run write:memory keep:ran return_ran",
-     RUNS_AT_ONCE},
+     "claim run write:memory keep:ran return_ran"},
     {{.name = "not cacheable", .read = CK_EV_READ_MISS, .write = CK_EV_NOT_CACHEABLE},
      "read raise_miss",
-     "join read run write settle:value return_ran",
+     "join read claim run write settle:value return_ran",
      "delete run write return_ran",
-     "run write return_ran"},
+     "claim run write return_ran"},
     {{.name = "cannot be encoded",
       .read = CK_EV_READ_MISS,
       .write = CK_EV_NOT_ENCODABLE},
      "read raise_miss",
-     "join read run write settle:value return_ran",
+     "join read claim run write settle:value return_ran",
      "delete run write return_ran",
-     "run write return_ran"},
+     "claim run write return_ran"},
     {{.name = "an iterator", .read = CK_EV_READ_MISS, .write = CK_EV_NOT_SHAREABLE},
      "read raise_miss",
-     "join read run write settle:unshared return_ran",
+     "join read claim run write settle:unshared return_ran",
      "delete run write return_ran",
-     "run write return_ran"},
+     "claim run write return_ran"},
     /* fallback off: what the store does is raised */
     {{.name = "fallback off, reads fail",
       .read = CK_EV_READ_FAILED,
       .removal = CK_EV_DELETE_FAILED,
-      .write = CK_EV_WRITE_FAILED,
+      .claim = CK_EV_CLAIM_FAILED,
       .no_fallback = true},
      "read raise_backend",
      "join read settle:raised raise_backend",
      "delete raise_backend",
-     "run write keep:ran raise_backend"},
+     "claim raise_backend"},
     {{.name = "fallback off, writes fail",
       .read = CK_EV_READ_MISS,
       .write = CK_EV_WRITE_FAILED,
       .no_fallback = true},
      "read raise_miss",
-     "join read run write keep:ran settle:raised raise_backend",
+     "join read claim run write keep:ran settle:raised raise_backend",
      "delete run write keep:ran raise_backend",
-     "run write keep:ran raise_backend"},
+     "claim run write keep:ran raise_backend"},
     {{.name = "fallback off, corrupt, eviction fails",
       .read = CK_EV_READ_CORRUPT,
       .removal = CK_EV_DELETE_FAILED,
@@ -320,28 +231,92 @@ static const struct row rows[] = {
       .write = CK_EV_NOT_ENCODABLE,
       .no_fallback = true},
      "read raise_miss",
-     "join read run write settle:raised raise_encode",
+     "join read claim run write settle:raised raise_encode",
      "delete run write raise_encode",
-     "run write raise_encode"},
+     "claim run write raise_encode"},
     {{.name = "fallback off, not cacheable",
       .read = CK_EV_READ_MISS,
       .write = CK_EV_NOT_CACHEABLE,
       .no_fallback = true},
      "read raise_miss",
-     "join read run write settle:value return_ran",
+     "join read claim run write settle:value return_ran",
      "delete run write return_ran",
-     "run write return_ran"},
+     "claim run write return_ran"},
+    /* the claim, and the fill that it fences */
+    {{.name = "the write alone fails",
+      .read = CK_EV_READ_MISS,
+      .write = CK_EV_WRITE_FAILED},
+     "read raise_miss",
+     "join read " RUNS_IN_FLIGHT,
+     RUNS_AFTER_DELETE,
+     RUNS_AT_ONCE},
+    {{.name = "the store goes after the read",
+      .read = CK_EV_READ_MISS,
+      .claim = CK_EV_CLAIM_FAILED},
+     "read raise_miss",
+     "join read claim run write:memory keep:ran settle:value return_ran",
+     RUNS_AFTER_DELETE,
+     "claim run write:memory keep:ran return_ran"},
+    {{.name = "invalidated during the run",
+      .read = CK_EV_READ_MISS,
+      .write = CK_EV_FENCED},
+     "read raise_miss",
+     "join read claim run write settle:value return_ran",
+     "delete run write return_ran",
+     "claim run write return_ran"},
+    {{.name = "invalidated during the run, fallback off",
+      .read = CK_EV_READ_MISS,
+      .write = CK_EV_FENCED,
+      .no_fallback = true},
+     "read raise_miss",
+     "join read claim run write settle:value return_ran",
+     "delete run write return_ran",
+     "claim run write return_ran"},
+    {{.name = "late, raises, the claim refused",
+      .read = CK_EV_READ_LATE,
+      .removal = CK_EV_DELETE_FAILED,
+      .claim = CK_EV_CLAIM_REFUSED,
+      .run = CK_EV_RAISED},
+     "read raise_miss",
+     "join read claim run settle:value return_stale:error",
+     "delete run raise_ran",
+     "claim run raise_ran"},
+    {{.name = "fallback off, the claim refused",
+      .read = CK_EV_READ_MISS,
+      .claim = CK_EV_CLAIM_REFUSED,
+      .no_fallback = true},
+     "read raise_miss",
+     "join read claim settle:raised raise_backend",
+     RUNS_AFTER_DELETE,
+     "claim raise_backend"},
+    {{.name = "fallback off, a value at hand, the claim fails",
+      .read = CK_EV_READ_MISS,
+      .claim = CK_EV_CLAIM_FAILED,
+      .no_fallback = true,
+      .paid = true},
+     "read raise_miss",
+     "join read claim run write:memory keep:ran settle:raised raise_backend",
+     RUNS_AFTER_DELETE,
+     "claim run write:memory keep:ran raise_backend"},
+    {{.name = "fallback off, a value at hand that is not cacheable, the claim refused",
+      .read = CK_EV_READ_MISS,
+      .claim = CK_EV_CLAIM_REFUSED,
+      .write = CK_EV_NOT_CACHEABLE,
+      .no_fallback = true,
+      .paid = true},
+     "read raise_miss",
+     "join read claim run write:memory settle:raised raise_backend",
+     "delete run write return_ran",
+     "claim run write:memory raise_backend"},
+    {{.name = "a value at hand, the claim refused",
+      .read = CK_EV_READ_MISS,
+      .claim = CK_EV_CLAIM_REFUSED,
+      .paid = true},
+     "read raise_miss",
+     "join read claim run write:memory keep:ran settle:value return_ran",
+     RUNS_AFTER_DELETE,
+     "claim run write:memory keep:ran return_ran"},
 };
-
-static void
-check_played(const struct world *world, enum ck_mode mode, const char *expected)
-{
-    char text[256];
-    play(world, mode, text, sizeof text);
-    if (strcmp(text, expected) != 0)
-        CK_TEST_FAIL("%s, mode %d:\n  got      %s\n  expected %s", world->name,
-                     (int)mode, text, expected);
-}
 
 TEST(four_strategies_do_what_their_table_says)
 {
@@ -372,9 +347,9 @@ static const struct flight_row flight_rows[] = {
     {{.name = "leads, entry late, raises",
       .read = CK_EV_READ_LATE,
       .run = CK_EV_RAISED},
-     "join read run settle:value return_stale:error",
-     "join run settle:raised raise_ran",
-     "join read run settle:raised raise_ran"},
+     "join read claim run settle:value return_stale:error",
+     "join claim run settle:raised raise_ran",
+     "join read claim run settle:raised raise_ran"},
     {{.name = "leads, entry late, paused", .read = CK_EV_READ_LATE, .paused = true},
      "join read settle:value return_stale:error",
      "join " RUNS_IN_FLIGHT,
@@ -394,13 +369,13 @@ static const struct flight_row flight_rows[] = {
      "join " RUNS_IN_FLIGHT,
      "join read settle:raised raise_backend"},
     {{.name = "leads, cancelled", .read = CK_EV_READ_MISS, .run = CK_EV_ABORTED},
-     "join read run settle:abandoned raise_ran",
-     "join run settle:abandoned raise_ran",
-     "join read run settle:abandoned raise_ran"},
+     "join read claim run settle:abandoned raise_ran",
+     "join claim run settle:abandoned raise_ran",
+     "join read claim run settle:abandoned raise_ran"},
     {{.name = "no flights, no store", .no_store = true, .no_flight = true},
-     RUNS_AT_ONCE,
-     RUNS_AT_ONCE,
-     RUNS_AT_ONCE},
+     RUNS_UNTOLD,
+     RUNS_UNTOLD,
+     RUNS_UNTOLD},
     {{.name = "stale in memory",
       .memory = CK_CANDIDATE_STALE,
       .no_store = true,
@@ -440,8 +415,8 @@ static const struct flight_row flight_rows[] = {
       .join = CK_EV_FOLLOWS,
       .wait = CK_EV_FLIGHT_UNSHARED,
       .write = CK_EV_NOT_SHAREABLE},
-     "join wait run write return_ran",
-     "join wait run write return_ran",
+     "join wait claim run write return_ran",
+     "join wait claim run write return_ran",
      "join return_nothing"},
     {{.name = "cancelled while it follows",
       .join = CK_EV_FOLLOWS,
@@ -527,7 +502,7 @@ TEST(abandoned_follower_leads_and_reads_anew)
 {
     check_told(CK_MODE_REFRESH,
                TOLD(CK_EV_FOLLOWS, CK_EV_FLIGHT_ABANDONED, CK_EV_LEADS, CK_EV_READ_MISS,
-                    CK_EV_RAN, CK_EV_WROTE, CK_EV_DONE, CK_EV_DONE),
+                    CK_EV_CLAIMED, CK_EV_RAN, CK_EV_WROTE, CK_EV_DONE, CK_EV_DONE),
                "join wait join read " RUNS_IN_FLIGHT);
 }
 
