@@ -15,15 +15,16 @@ import asyncio
 from asyncio import CancelledError, get_running_loop
 
 from cachekit._core import (
-    DELETE,
     EVICT,
     FINAL,
+    LINGER,
     READ,
     RUN,
     WAIT,
     WRITE,
     current_flight,
 )
+from cachekit._errors import LoaderTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,32 +57,41 @@ async def drive(call: Call) -> Any:
             if call.leads:
                 call.flight.loop = get_running_loop()
             action = await _use_store(call, action)
-        elif action == RUN and call.leads:
-            await _lead(call)
+        elif action == RUN and (call.leads or call.soft_timeout is not None):
+            if not await _lead(call):
+                return call.leave()
             break
-        elif action == RUN:
-            action = await _run(call)
         elif action == WAIT:
             action = await _follow(call)
         else:
-            action = await _use_store(call, action)
+            action = await _act(call, action)
     return call.finish()
 
 
+async def _act(call: Call, action: int) -> int:
+    """Anything but WAIT, in this task."""
+    if action == RUN:
+        return await _run(call)
+    if action == LINGER:
+        return await _linger(call)
+    return await _use_store(call, action)
+
+
 async def _use_store(call: Call, action: int) -> int:
-    """READ, WRITE, DELETE or EVICT."""
+    """READ, CLAIM, WRITE, DELETE or EVICT."""
     try:
         transport = call.transport
         if action == READ:
-            reply = await transport.read(call.store_key, call.allowance)
-            return call.take_reply(reply)
+            found = await transport.lookup(call.store_key, call.sides, call.allowance)
+            return call.take_reply(found)
+        plan = call.function._plan
         if action == WRITE:
-            await transport.write(
-                call.store_key, call.payload, call.payload_ttl, call.allowance
-            )
-        else:
-            assert action in (DELETE, EVICT)
-            await transport.delete((call.store_key,), call.allowance)
+            stored = await transport.fill(plan.fill_request(call), call.allowance)
+            return call.take_filled(stored)
+        if action != EVICT:
+            claimed = await transport.claim(plan.claim_request(call), call.allowance)
+            return call.take_claim(claimed)
+        await transport.delete((call.store_key,), call.allowance)
     except Exception as failure:
         return call.take_failure(failure)
     except BaseException as abort:
@@ -89,13 +99,43 @@ async def _use_store(call: Call, action: int) -> int:
     return call.take_success()
 
 
+async def _linger(call: Call) -> int:
+    """Wait a moment for the process that holds the lock."""
+    from cachekit._locks import alinger
+
+    try:
+        again = await alinger(call)
+    except BaseException as abort:
+        return call.take_exception(abort)
+    return call.take_look(again)
+
+
 async def _run(call: Call) -> int:
     """Call the function, in this task."""
+    hard = call.hard_timeout
     try:
-        value = await call.invoke()
+        value = await (call.invoke() if hard is None else _within(hard, call))
     except BaseException as raised:
         return call.take_exception(raised)
     return call.take_value(value)
+
+
+async def _within(seconds: float, call: Call) -> Any:
+    """Run the function; cancel it when it takes longer."""
+    task = get_running_loop().create_task(_invoke(call))
+    try:
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+    except BaseException:
+        task.cancel()
+        raise
+    if done:
+        return task.result()
+    task.cancel()
+    raise LoaderTimeout.of(seconds)
+
+
+async def _invoke(call: Call) -> Any:
+    return await call.invoke()
 
 
 # -- leading --------------------------------------------------------------------------
@@ -108,25 +148,57 @@ async def _work(call: Call) -> None:
         current_flight.set(call.flight)
     action = call.action
     while action < FINAL:
-        if action == RUN:
-            action = await _run(call)
-        else:
-            action = await _use_store(call, action)
+        action = await _act(call, action)
 
 
-async def _lead(call: Call) -> None:
-    """Have a task run the function and settle the flight; wait for that."""
+async def _lead(call: Call) -> bool:
+    """Have a task run the function and settle the flight; wait for that. False: not any
+    longer, there is an old value; the task goes on."""
     loop = get_running_loop()
+    task = loop.create_task(_work(call))
+    soft = call.soft_timeout
+    if not call.leads:
+        return await _wait_for(task, call, soft)
     flight = call.flight
     flight.loop = loop
-    task = loop.create_task(_work(call))
     if not flight.settled:  # by a task that began at once
         flight.task = task
-    await _wait(flight, None)
+    if not await _wait(flight, soft, leaves=False):
+        _leave_to(task, call)
+        return False
     if not task.done():
         # Settled: what is left of the task is its last step. A second wait would let a
         # cancellation in between hide the outcome, so there is none.
         assert call.action >= FINAL
+    return True
+
+
+async def _wait_for(task: Task[None], call: Call, soft: float | None) -> bool:
+    """The same for a call that leads no flight."""
+    try:
+        done, _ = await asyncio.wait((task,), timeout=soft)
+    except BaseException:
+        task.cancel()
+        raise
+    if not done:
+        _leave_to(task, call)
+    return bool(done)
+
+
+def _leave_to(task: Task[None], call: Call) -> None:
+    """The task ends the call; nobody waits for it."""
+    _refreshes.add(task)
+    task.add_done_callback(_refreshes.discard)
+    task.add_done_callback(lambda _: _conclude(call))
+
+
+def _conclude(call: Call) -> None:
+    try:
+        call.finish()
+    except Exception as error:
+        call.function._plan.report("refresh_failed", error)
+    except BaseException:
+        pass  # cancelled with its loop
 
 
 # -- following ------------------------------------------------------------------------
@@ -134,15 +206,19 @@ async def _lead(call: Call) -> None:
 
 async def _follow(call: Call) -> int:
     flight = call.flight
+    soft = call.soft_timeout
     try:
-        settled = await _wait(flight, call.flight_timeout)
+        settled = await _wait(flight, call.flight_timeout if soft is None else soft)
     except BaseException as abort:
         return call.take_exception(abort)
+    if soft is not None and not settled:
+        return call.take_patience()
     return call.take_flight(not settled)
 
 
-async def _wait(flight: Flight, timeout: float | None) -> bool:
-    """Wait until the flight settles. False when the time came first."""
+async def _wait(flight: Flight, timeout: float | None, *, leaves: bool = True) -> bool:
+    """Wait until the flight settles. False when the time came first; ``leaves``: and
+    the last one to leave cancels the run."""
     loop = get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
     former: Future[None] | None = None
@@ -168,7 +244,10 @@ async def _wait(flight: Flight, timeout: float | None) -> bool:
         if flight.loop is not None and flight.loop.is_closed():
             flight.abandon()
         elif deadline is not None and loop.time() >= deadline:
-            _leave(flight, future)
+            if leaves:
+                _leave(flight, future)
+            else:
+                flight.remove_waiter(future)
             return False
 
 
@@ -236,7 +315,4 @@ def refresh(call: Call) -> None:
 async def _refresh(call: Call) -> None:
     if call.start() < FINAL:
         await _work(call)
-    try:
-        call.finish()
-    except Exception as error:
-        call.function._plan.report("refresh_failed", error)
+    _conclude(call)

@@ -11,19 +11,20 @@ from weakref import WeakSet
 from cachekit import _core
 from cachekit._checks import UNSET
 from cachekit._config import CacheConfig
-from cachekit._errors import NotBuiltYet
 from cachekit._functions import CachedClassMethod, is_async, look_like_a_function
+from cachekit._index import Index
 from cachekit._logging import default_log
 from cachekit._options import PRESETS, FunctionOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, NoReturn
+    from typing import Any
 
     from cachekit._checks import Duration
     from cachekit._identity import Identities
     from cachekit._named import Names
+    from cachekit._pending import Gone
     from cachekit._plan import Plan
     from cachekit._store import SharedStore
     from cachekit._typed import Factory, LocalFactory
@@ -70,6 +71,7 @@ class Cache(Factory):
         self._stores: dict[Any, SharedStore] = {}
         self._identities: Identities | None = None
         self._functions: WeakSet[_core.CachedFunction] = WeakSet()  # with a plan
+        self._index = Index()  # the same, by what invalidates their entries
         self._named: dict[Any, Names] = {}
         self._own: tuple[SharedStore | None, Names] | None = None
         self._disabled: Any = None  # a ContextVar, made by the first disabled()
@@ -300,23 +302,132 @@ class Cache(Factory):
         """`set` for each of them."""
         self._mine()[1].put_many(values, ttl)
 
-    def invalidate_tags(self, *tags: str) -> NoReturn:
-        """Not part of this version: raises `NotBuiltYet`."""
-        raise NotBuiltYet("invalidate_tags")
+    # -- invalidating many ------------------------------------------------------------
 
-    def clear(self, *, namespace: str | None = None) -> None:
-        """Forget every entry in the memory of this process.
+    def invalidate_tags(
+        self, *tags: str, namespace: str | None = None
+    ) -> Invalidation:
+        """Invalidate every entry that carries one of ``tags``, in every process.
 
-        ``namespace=`` (every process) is not part of this version: `NotBuiltYet`.
+        ``namespace``  only there; default: in all namespaces of this cache
+
+        Takes constant time. Raises ValueError for a tag that is none. QUEUED: a store
+        did not take it yet.
         """
-        if namespace is not None:
-            raise NotBuiltYet("clear(namespace=)")
-        if self._memory is not None:
-            self._memory.clear()
+        return self._forget_versions(self._tag_versions(tags, namespace))
+
+    def clear(self, *, namespace: str | None = None) -> Invalidation:
+        """Invalidate every entry of a namespace, in every process; constant time.
+
+        ``namespace``  default: all namespaces of this cache
+
+        QUEUED: a store did not take it yet.
+        """
+        self._empty_memory(namespace)
+        return self._forget_versions(self._space_versions(namespace))
+
+    def _empty_memory(self, namespace: str | None) -> None:
+        """Of everything: what is invalidated need not wait to be evicted."""
+        if namespace is None:
+            with self._lock:
+                functions = list(self._functions)
+            for function in functions:
+                function._sweep()
+
+    def _spaces(self) -> list[tuple[str | None, SharedStore | None]]:
+        """The namespaces of this cache, each with the stores it is on."""
         with self._lock:
-            functions = list(self._functions)
-        for function in functions:  # those under way fill nothing; tables of their own
-            function._sweep()
+            plans = [function._plan for function in self._functions]
+        spaces = {(plan.options.namespace, plan.store) for plan in plans}
+        spaces.add((self.config.namespace, self._mine()[0]))
+        return list(spaces)
+
+    def _tag_versions(
+        self, tags: tuple[str, ...], namespace: str | None
+    ) -> list[tuple[SharedStore | None, str, str]]:
+        from cachekit._messages import channel_of
+        from cachekit._versions import judge_tags, tag_key
+
+        judged = judge_tags(tags)
+        return [
+            (store, channel_of(space), tag_key(space, tag))
+            for space, store in self._spaces_named(namespace)
+            if store is None or store.versioned
+            for tag in judged
+        ]
+
+    def _space_versions(
+        self, namespace: str | None
+    ) -> list[tuple[SharedStore | None, str, str]]:
+        from cachekit._messages import channel_of
+        from cachekit._versions import namespace_key
+
+        return [
+            (store, channel_of(space), namespace_key(space))
+            for space, store in self._spaces_named(namespace)
+        ]
+
+    def _spaces_named(
+        self, namespace: str | None
+    ) -> list[tuple[str | None, SharedStore | None]]:
+        spaces = self._spaces()
+        if namespace is None:
+            return spaces
+        # Also one that only other processes use.
+        return [(namespace, store) for store in {store for _, store in spaces}]
+
+    def _forget_versions(
+        self, versions: list[tuple[SharedStore | None, str, str]]
+    ) -> Invalidation:
+        """Invalidate what carries one of these version keys, here and everywhere."""
+        from cachekit._types import Invalidation
+
+        result = Invalidation.DELIVERED
+        self._forget_here(versions)
+        try:
+            for store, gone in _by_store(versions):
+                if store.invalidate(gone) is Invalidation.QUEUED:
+                    result = Invalidation.QUEUED
+        finally:
+            # Others may have read entries before they were gone.
+            self._forget_here(versions)
+        return result
+
+    async def _aforget_versions(
+        self, versions: list[tuple[SharedStore | None, str, str]]
+    ) -> Invalidation:
+        from cachekit._types import Invalidation
+
+        result = Invalidation.DELIVERED
+        self._forget_here(versions)
+        try:
+            for store, gone in _by_store(versions):
+                if await store.ainvalidate(gone) is Invalidation.QUEUED:
+                    result = Invalidation.QUEUED
+        finally:
+            self._forget_here(versions)
+        return result
+
+    def _forget_here(
+        self, versions: list[tuple[SharedStore | None, str, str]]
+    ) -> None:
+        for _, _, name in versions:
+            self._index.expire(name)
+
+    def _join(self, function: _core.CachedFunction, plan: Plan) -> None:
+        """The function has a plan: from now on invalidations reach it."""
+        self._functions.add(function)
+        self._index.add(function, plan.version_names, plan.computes_tags)
+        if plan.store is not None and plan.memory is not None:
+            plan.store.coherence.join(
+                function,
+                channel=plan.channel,
+                version_keys=plan.version_names,
+                function_id=plan.function_id,
+                store_prefix=plan.prefix,
+                computed_tags=plan.computes_tags,
+                tracking=plan.digests,
+            )
 
     # -- health -----------------------------------------------------------------------
 
@@ -367,13 +478,16 @@ class Cache(Factory):
         """`set_many`, awaitable; all are stored at once."""
         await self._mine()[1].aput_many(values, ttl)
 
-    async def ainvalidate_tags(self, *tags: str) -> NoReturn:
+    async def ainvalidate_tags(
+        self, *tags: str, namespace: str | None = None
+    ) -> Invalidation:
         """`invalidate_tags`, awaitable."""
-        self.invalidate_tags(*tags)
+        return await self._aforget_versions(self._tag_versions(tags, namespace))
 
-    async def aclear(self, *, namespace: str | None = None) -> None:
+    async def aclear(self, *, namespace: str | None = None) -> Invalidation:
         """`clear`, awaitable."""
-        self.clear(namespace=namespace)
+        self._empty_memory(namespace)
+        return await self._aforget_versions(self._space_versions(namespace))
 
     async def aping(self) -> bool:
         """`ping`, awaitable."""
@@ -402,6 +516,21 @@ class Cache(Factory):
 
 
 # -- parts ----------------------------------------------------------------------------
+
+
+def _by_store(
+    versions: list[tuple[SharedStore | None, str, str]],
+) -> list[tuple[SharedStore, list[Gone]]]:
+    """What each store has to be told, stores on one place once."""
+    from cachekit._plan import gone_version
+
+    stores: dict[Any, tuple[SharedStore, dict[str, Gone]]] = {}
+    for store, channel, name in versions:
+        if store is not None:
+            of = stores.setdefault(store.place, (store, {}))[1]
+            of[name] = gone_version(store, channel, name)
+    return [(store, list(gone.values())) for store, gone in stores.values()]
+
 
 _all: WeakSet[Cache] = WeakSet()
 

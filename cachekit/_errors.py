@@ -160,6 +160,11 @@ class DecryptionError(CacheKitError):
 class LoaderTimeout(CacheKitError, TimeoutError):
     """The function ran longer than ``hard_timeout`` and nothing stale may be served."""
 
+    @classmethod
+    def of(cls, seconds: float | None) -> LoaderTimeout:
+        """The one of a function that has run for so long."""
+        return cls(f"the function ran longer than its hard_timeout of {seconds:g} s")
+
 
 #: Kinds that say nothing about the health of the store: it is alive and refuses a
 #: write, or it was not asked at all.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from cachekit.backends._protocol import Claim, Fill, Removal
+
 __all__ = ["AsyncLimited", "Limit", "Limited"]
 
 
@@ -193,20 +195,21 @@ class Limited:
     def __init__(self, transport: Any, limit: Limit) -> None:
         self._transport = transport
         self._limit = limit
-        if getattr(transport, "delete_prefix", None) is None:
-            self.delete_prefix = None  # type: ignore[method-assign,assignment]
 
-    def read(self, key: str, timeout: float) -> Any:
-        return self._run("read", (key,), timeout)
+    def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Any:
+        return self._run("lookup", (key, sides), timeout)
 
-    def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
-        self._run("write", (key, data, ttl_ms), timeout)
+    def claim(self, request: Claim, timeout: float) -> Any:
+        return self._run("claim", (request,), timeout)
+
+    def fill(self, request: Fill, timeout: float) -> Any:
+        return self._run("fill", (request,), timeout)
+
+    def remove(self, removal: Removal, timeout: float) -> None:
+        self._run("remove", (removal,), timeout)
 
     def delete(self, keys: Sequence[str], timeout: float) -> Any:
         return self._run("delete", (keys,), timeout)
-
-    def delete_prefix(self, prefix: str, timeout: float) -> Any:
-        return self._run("delete_prefix", (prefix,), timeout)
 
     def _run(self, method: str, args: tuple[Any, ...], timeout: float) -> Any:
         place = _Waiter(timeout)
@@ -216,6 +219,10 @@ class Limited:
         finally:
             self._limit.leave(place)
 
+    def __getattr__(self, name: str) -> Any:
+        # What nobody waits for (renewing a lock, a PING) is not counted.
+        return getattr(self._transport, name)
+
 
 class AsyncLimited:
     """The same for an asyncio transport."""
@@ -223,20 +230,21 @@ class AsyncLimited:
     def __init__(self, transport: Any, limit: Limit) -> None:
         self._transport = transport
         self._limit = limit
-        if getattr(transport, "delete_prefix", None) is None:
-            self.delete_prefix = None  # type: ignore[method-assign,assignment]
 
-    async def read(self, key: str, timeout: float) -> Any:
-        return await self._run("read", (key,), timeout)
+    async def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Any:
+        return await self._run("lookup", (key, sides), timeout)
 
-    async def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
-        await self._run("write", (key, data, ttl_ms), timeout)
+    async def claim(self, request: Claim, timeout: float) -> Any:
+        return await self._run("claim", (request,), timeout)
+
+    async def fill(self, request: Fill, timeout: float) -> Any:
+        return await self._run("fill", (request,), timeout)
+
+    async def remove(self, removal: Removal, timeout: float) -> None:
+        await self._run("remove", (removal,), timeout)
 
     async def delete(self, keys: Sequence[str], timeout: float) -> Any:
         return await self._run("delete", (keys,), timeout)
-
-    async def delete_prefix(self, prefix: str, timeout: float) -> Any:
-        return await self._run("delete_prefix", (prefix,), timeout)
 
     async def _run(self, method: str, args: tuple[Any, ...], timeout: float) -> Any:
         place = _Waiter(timeout)
@@ -245,6 +253,9 @@ class AsyncLimited:
             return await getattr(self._transport, method)(*args, place.left)
         finally:
             self._limit.leave(place)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 # --- fork ---

@@ -12,7 +12,7 @@ import weakref
 
 from cachekit import _core
 from cachekit._checks import to_ns
-from cachekit._errors import BackendError, BackendUnavailable, CacheMiss
+from cachekit._errors import BackendError, CacheMiss
 from cachekit._names import store_prefix
 from cachekit._operations import AsyncOperations, Operations
 from cachekit._options import FunctionOptions, judge_ttl
@@ -75,6 +75,7 @@ class Names:
     ) -> None:
         self._cache = cache
         self._store = store
+        self._namespace = namespace
         self.identity = NAME
         self._prefix = store_prefix(namespace, NAME.name)
         self._hides_failures: bool = cache.config.fallback_enabled
@@ -88,7 +89,11 @@ class Names:
     ) -> _core.CachedFunction:
         def resolve(_: _core.CachedFunction) -> Plan:
             # Never falling back, failures show here, and we choose which to pass on.
-            chosen = {"returns": None, "fallback_enabled": False}
+            chosen = {
+                "returns": None,
+                "fallback_enabled": False,
+                "namespace": self._namespace,
+            }
             options = FunctionOptions.of("", chosen).resolve(self._cache.config)
             plan = _Plan(
                 cache=self._cache,
@@ -101,6 +106,7 @@ class Names:
                 store=self._store,
                 is_async=operations is AsyncOperations,
                 names_of=names_of,
+                own_versions=False,
             )
             plan.names = self
             return plan
@@ -109,6 +115,7 @@ class Names:
         made = _core.CachedFunction(function, resolve, operations, is_async)
         made.__wrapped__ = function
         made._ready()
+        self._cache._join(made, made._plan)
         self.join(made)
         return made
 
@@ -227,21 +234,13 @@ class Names:
         if self._cache._is_off():
             return None
         self.forget(function._key(name))
-        call = function._begin(_core.MODE_BYPASS, (name,), {})
-        call.silent = True
-        if lifetime is not None:
-            call.ttl = lifetime
-        action = call.take_value(value)
-        if (
-            action >= _core.FINAL
-            and self._store is not None
-            and call.payload is not None
-        ):
-            if not self._hides_failures:
-                raise BackendUnavailable(
-                    "the shared store is skipped: its breaker is open"
-                )
-        return call
+        return function._begin(
+            _core.MODE_BYPASS,
+            (name,),
+            {},
+            value,
+            -1 if lifetime is None else lifetime,
+        )
 
     def _hide(self, failure: BackendError) -> None:
         """Raise it, where failures are to show."""

@@ -11,17 +11,19 @@ from cachekit._core import (
     MODE_BYPASS,
     MODE_FRESH,
     MODE_RENEW,
-    RUN,
     CachedFunction,
     Call,
 )
-from cachekit._errors import CacheMiss, NotBuiltYet
+from cachekit._errors import CacheMiss, LoaderTimeout
 from cachekit._plan import mode_of
 from cachekit._types import CacheInfo, Entry, Invalidation, Strategy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
+
+    from cachekit._pending import Gone
+    from cachekit._timeouts import RunApart
 
 __all__ = ["AsyncOperations", "Operations"]
 
@@ -71,10 +73,6 @@ class _Common:
             tokens.forget_all()
 
     @staticmethod
-    def invalidate_all(fn: CachedFunction) -> NoReturn:
-        raise NotBuiltYet("invalidate_all")
-
-    @staticmethod
     def _forget(fn: CachedFunction, key: bytes) -> None:
         """Remove from memory; a run under way does not fill it any more."""
         names = fn._plan.names
@@ -82,6 +80,10 @@ class _Common:
             fn._forget(key)
         else:
             names.forget(key)
+
+    @staticmethod
+    def _gone(fn: CachedFunction, key: bytes) -> list[Gone]:
+        return [fn._plan.gone(fn._store_key(key), key)]
 
     @staticmethod
     def _is_off(fn: CachedFunction) -> bool:
@@ -97,7 +99,7 @@ class _Common:
 
     @staticmethod
     def _silent(fn: CachedFunction, mode: int, args: Any, kwargs: Any) -> Call:
-        call = fn._begin(mode, args, kwargs)
+        call: Call = fn._begin(mode, args, kwargs)
         call.silent = True
         return call
 
@@ -128,7 +130,7 @@ class Operations(_Common):
             return Invalidation.DELIVERED
         try:
             result: Invalidation
-            result = plan.store.invalidate([fn._store_key(key)], plan.prefix)
+            result = plan.store.invalidate(cls._gone(fn, key))
             return result
         finally:
             # Others may have read the entry before it was gone.
@@ -151,11 +153,8 @@ class Operations(_Common):
         """`put` with a lifetime (ns) in place of the function's."""
         if cls._is_off(fn):
             return
-        call = cls._silent(fn, MODE_BYPASS, args, kwargs)
-        if ttl is not None:
-            call.ttl = ttl
-        if call.action == RUN:
-            call.take_value(value)
+        lifetime = -1 if ttl is None else ttl
+        call = fn._begin(MODE_BYPASS, args, kwargs, value, lifetime)
         fn._drive(call)
 
     @classmethod
@@ -182,6 +181,12 @@ class Operations(_Common):
         return _entry("store", value, *call.times)
 
     @staticmethod
+    def invalidate_all(fn: CachedFunction, /) -> Invalidation:
+        fn._ready()
+        result: Invalidation = fn._plan.cache._forget_versions(_whole(fn))
+        return result
+
+    @staticmethod
     def check_health(fn: CachedFunction) -> bool:
         from cachekit.health import answers
 
@@ -193,6 +198,58 @@ class Operations(_Common):
         from cachekit._background import submit
 
         submit(lambda: _refresh(call))
+
+
+    @staticmethod
+    def linger(call: Call) -> bool:
+        """Wait a moment for the process that holds the lock; False: long enough."""
+        from cachekit._locks import linger
+
+        return linger(call)
+
+    @staticmethod
+    def run_apart(call: Call) -> tuple[Any] | None:
+        """RUN in a thread of its own, under soft_timeout= and hard_timeout=.
+
+        None: the call has been answered. Otherwise the old value, for the caller; the
+        call goes on there.
+        """
+        from cachekit._timeouts import RunApart
+
+        run = RunApart(call.invoke)
+        soft, hard = call.soft_timeout, call.hard_timeout
+        if soft is not None and (hard is None or soft < hard):
+            if not run.wait(soft) and run.leave(lambda: _conclude(run, call)):
+                return (call.leave(),)
+            hard = None if hard is None else hard - soft
+        if run.wait(hard):
+            _take(run, call)
+        else:
+            call.take_exception(LoaderTimeout.of(call.hard_timeout))
+        return None
+
+
+def _take(run: RunApart, call: Call) -> None:
+    """What the function came to."""
+    if run.exception is not None:
+        call.take_exception(run.exception)
+    else:
+        call.take_value(run.value)
+
+
+def _conclude(run: RunApart, call: Call) -> None:
+    """The caller has left: what remains to be done happens in the thread of the run."""
+    _take(run, call)
+    try:
+        call.function._drive(call)
+    except Exception as error:
+        call.function._plan.report("refresh_failed", error)
+
+
+def _whole(fn: CachedFunction) -> list[tuple[Any, str, str]]:
+    """The version key of a function, as something to be forgotten."""
+    plan = fn._plan
+    return [(plan.store, plan.channel, plan.version_key)]
 
 
 def _refresh(call: Call) -> None:
@@ -217,7 +274,7 @@ class AsyncOperations(_Common):
             return Invalidation.DELIVERED
         try:
             result: Invalidation
-            result = await plan.store.ainvalidate([fn._store_key(key)], plan.prefix)
+            result = await plan.store.ainvalidate(cls._gone(fn, key))
             return result
         finally:
             cls._forget(fn, key)
@@ -241,11 +298,8 @@ class AsyncOperations(_Common):
         """`put` with a lifetime (ns) in place of the function's."""
         if cls._is_off(fn):
             return
-        call = cls._silent(fn, MODE_BYPASS, args, kwargs)
-        if ttl is not None:
-            call.ttl = ttl
-        if call.action == RUN:
-            call.take_value(value)
+        lifetime = -1 if ttl is None else ttl
+        call = fn._begin(MODE_BYPASS, args, kwargs, value, lifetime)
         await _drive(call)
 
     @classmethod
@@ -272,6 +326,13 @@ class AsyncOperations(_Common):
         except CacheMiss:
             return None
         return _entry("store", value, *call.times)
+
+    @staticmethod
+    async def invalidate_all(fn: CachedFunction, /) -> Invalidation:
+        fn._ready()
+        result: Invalidation
+        result = await fn._plan.cache._aforget_versions(_whole(fn))
+        return result
 
     @staticmethod
     async def check_health(fn: CachedFunction) -> bool:

@@ -139,6 +139,33 @@ class ResultType(Check):
         return value
 
 
+class Tags(Check):
+    accepted = (
+        "a list of names of 1 to 200 bytes of printable text, at most 32, or a "
+        "callable of the arguments that returns one"
+    )
+    takes = "Iterable[str] | Callable[..., Iterable[str]]"
+    gives = "tuple[str, ...] | Callable[..., Iterable[str]]"
+
+    def check(self, value: Any) -> Any:
+        if callable(value):
+            return value
+        from cachekit._versions import judge_tags
+
+        return judge_tags(value)
+
+
+class Schema(Check):
+    accepted = "a type whose fields can be told: a class or an annotation"
+    takes = gives = "Any"
+
+    def check(self, value: Any) -> Any:
+        from cachekit._schema import fingerprint
+
+        fingerprint(value)
+        return value
+
+
 class BackendChoice(Check):
     accepted = (
         "None for memory only, a URL (redis://, rediss://, unix://), or a backend "
@@ -442,44 +469,70 @@ OPTIONS: tuple[Option, ...] = (
         "A larger value is returned and not cached.",
         follows="max_value_size",
     ),
-    Option("tags", (), Later("Any", (), []), "Names to invalidate by."),
-    Option("version", None, Later("int | None", None), "The version of the values."),
-    Option("schema", None, Later("Any", None), "A type that values must match."),
+    Option(
+        "tags",
+        (),
+        Tags(),
+        "Names to invalidate by, or a callable of the arguments that gives them.",
+        doc_default="none",
+        local=True,
+    ),
+    Option(
+        "version",
+        None,
+        Maybe(Whole(0, 2**32 - 1)),
+        "The version of the values: entries of another are misses, and of two the "
+        "higher keeps its place in the store.",
+    ),
+    Option(
+        "schema",
+        None,
+        Maybe(Schema()),
+        "A type: entries made under another fingerprint of it are misses.",
+    ),
     Option(
         "distributed_lock",
         False,
-        Later("bool", False),
-        "One run at a time across processes.",
+        Flag(),
+        "One run at a time across processes: after a miss a lock in the store is "
+        "taken, and the others wait.",
     ),
     Option(
         "fence_ttl",
         3600.0,
-        Later("Duration", 3600.0, 3600),
-        "How long a fence of an invalidation is kept.",
+        Seconds(),
+        "How long the store remembers that a run is under way; one that takes longer "
+        "stores nothing.",
+        doc_default="1 h",
     ),
     Option(
         "early_refresh",
         False,
-        Later("bool", False),
-        "Renew a hot entry before it ends.",
+        Flag(),
+        "Renew an entry in the background before it ends, the sooner the longer the "
+        "function takes and the more often the entry is asked for.",
     ),
     Option(
         "soft_timeout",
         None,
-        Later("Duration | None", None),
-        "Serve a stale value when the function takes longer.",
+        Maybe(Seconds()),
+        "With `serve_stale_on_error`: where an old value exists, serve it when the "
+        "function takes longer than this, and let the run finish in the background.",
     ),
     Option(
         "hard_timeout",
         None,
-        Later("Duration | None", None),
-        "Raise `LoaderTimeout` when the function takes longer.",
+        Maybe(Seconds()),
+        "When the function takes longer than this it has failed, with "
+        "`LoaderTimeout`.",
     ),
     Option(
         "coherence",
         "pubsub",
-        Later("str", "pubsub"),
-        "How processes learn of invalidations.",
+        Choice("pubsub", "tracking"),
+        "How the memory of this process learns what others invalidate: messages of "
+        "theirs, or also the server's own tracking of keys, which tells of foreign "
+        "deletions, evictions and expiry.",
     ),
     Option(
         "encryption",

@@ -80,6 +80,12 @@ class Preset:
         return f"@cache.{self.name}" if self.name else "@cache"
 
 
+_PRODUCTION = {
+    "distributed_lock": True,
+    "ttl_jitter": 0.1,
+    "serve_stale_on_error": True,
+}
+
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
@@ -96,18 +102,17 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "production",
-            "The defaults, and for a fleet: lifetimes shortened by up to a tenth at "
-            "random, and the old value when the function raises. One run at a time "
-            "holds within a process; across processes (`distributed_lock`) it is not "
-            "part of this version.",
-            {"ttl_jitter": 0.1, "serve_stale_on_error": True},
+            "The defaults, and for a fleet: one run at a time across processes, "
+            "lifetimes shortened by up to a tenth at random, and the old value when "
+            "the function raises.",
+            _PRODUCTION,
         ),
         Preset(
             "secure",
             "`production`, and every entry encrypted. Needs `CACHEKIT_MASTER_KEY`: "
             "E001 without one, E002 where it is none. Encryption is not part of this "
             "version: with a good key it raises `NotBuiltYet`.",
-            {"ttl_jitter": 0.1, "serve_stale_on_error": True, "encryption": True},
+            {**_PRODUCTION, "encryption": True},
         ),
         Preset(
             "dev",
@@ -151,15 +156,20 @@ class FunctionOptions:
     ``negative_ttl_ns``           None: as ``ttl``; 0: not stored
     ``single_flight_timeout_ns``
     ``l1_ttl_ns``                 ``NEVER_NS`` where there is no cap
+    ``soft_timeout_ns``, ``hard_timeout_ns``  0 where there is none
+    ``fence_ttl_ns``
     """
 
     __slots__ = (
+        "fence_ttl_ns",
         "given",
+        "hard_timeout_ns",
         "l1_ttl_ns",
         "negative_ttl_ns",
         "preset",
         "resolved",
         "single_flight_timeout_ns",
+        "soft_timeout_ns",
         "stale_if_error_ttl_ns",
         "stale_retry_ns",
         "stale_ttl_ns",
@@ -179,6 +189,9 @@ class FunctionOptions:
     negative_ttl_ns: int | None
     single_flight_timeout_ns: int
     l1_ttl_ns: int
+    soft_timeout_ns: int
+    hard_timeout_ns: int
+    fence_ttl_ns: int
 
     if TYPE_CHECKING:
         # fmt: off
@@ -210,14 +223,14 @@ class FunctionOptions:
         returns: Any | None
         compress_min: int
         max_value_size: int
-        tags: Any
+        tags: tuple[str, ...] | Callable[..., Iterable[str]]
         version: int | None
-        schema: Any
+        schema: Any | None
         distributed_lock: bool
-        fence_ttl: Duration
+        fence_ttl: float
         early_refresh: bool
-        soft_timeout: Duration | None
-        hard_timeout: Duration | None
+        soft_timeout: float | None
+        hard_timeout: float | None
         coherence: str
         encryption: bool | None
         master_key: str | None
@@ -301,6 +314,7 @@ def _in_ns(values: Mapping[str, Any]) -> dict[str, int | None]:
     stale = values["stale_ttl"]
     late = values["stale_if_error_ttl"]
     cap = values["l1_ttl"]
+    soft, hard = values["soft_timeout"], values["hard_timeout"]
     plain = ttl is NEVER or isinstance(ttl, float)
     return {
         "ttl_ns": to_ns(ttl) if plain else None,
@@ -310,6 +324,9 @@ def _in_ns(values: Mapping[str, Any]) -> dict[str, int | None]:
         "negative_ttl_ns": None if negative is None else to_ns(negative),
         "single_flight_timeout_ns": to_ns(values["single_flight_timeout"]),
         "l1_ttl_ns": NEVER_NS if cap is None or cap is UNSET else to_ns(cap),
+        "soft_timeout_ns": 0 if soft is None else to_ns(soft),
+        "hard_timeout_ns": 0 if hard is None else to_ns(hard),
+        "fence_ttl_ns": to_ns(values["fence_ttl"]),
     }
 
 
@@ -357,6 +374,7 @@ _NEEDS = (
     ("stale_if_error_ttl", "serve_stale_on_error", True),
     ("stale_on", "serve_stale_on_error", True),
     ("stale_retry", "serve_stale_on_error", True),
+    ("soft_timeout", "serve_stale_on_error", True),
     ("single_flight_timeout", "single_flight", True),
     ("l1_ttl", "l1_enabled", True),
 )
@@ -441,9 +459,9 @@ if TYPE_CHECKING:
         returns: Any | None
         compress_min: int | None
         max_value_size: int | None
-        tags: Any
+        tags: Iterable[str] | Callable[..., Iterable[str]]
         version: int | None
-        schema: Any
+        schema: Any | None
         distributed_lock: bool
         fence_ttl: Duration
         early_refresh: bool
@@ -478,5 +496,6 @@ if TYPE_CHECKING:
         single_flight: bool
         single_flight_timeout: Duration
         max_entries: int | None
+        tags: Iterable[str] | Callable[..., Iterable[str]]
         # -- end --
         # fmt: on

@@ -2,13 +2,11 @@
 """Invalidations that a store did not take: kept, and delivered before its next read.
 
 Until the store has taken one, this process treats what it covers as a miss and fills
-nothing there. At most ``LIMIT`` names are kept; past that a function's names are
-replaced by the function as a whole.
+nothing there. At most ``LIMIT`` entries are kept one by one; past that those of a
+function are replaced by the function as a whole.
 
 A store that lives and refuses to delete (a read-only replica) is still read for what no
-kept invalidation covers, and asked again every ``PAUSE``. One that cannot delete whole
-functions (``delete_prefix`` is optional in a backend) is not used for such a function
-any more.
+kept invalidation covers, and asked again every ``PAUSE``.
 """
 
 from __future__ import annotations
@@ -16,24 +14,60 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import namedtuple
+from itertools import islice
 from time import monotonic
 
 from cachekit._core import Flag
 from cachekit._errors import BackendTimeout, BackendUnavailable
+from cachekit.backends._protocol import Removal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any, NamedTuple
 
-__all__ = ["LIMIT", "AsyncCareful", "Careful", "Pending"]
+    from cachekit.backends._protocol import Claim, Claimed, Fill
 
-#: Names that are kept one by one.
+__all__ = ["LIMIT", "AsyncCareful", "Careful", "Gone", "Pending", "removal_of"]
+
+#: Entries that are kept one by one.
 LIMIT = 10_000
 #: Names that are sent in one command.
 BATCH = 1_000
 #: Seconds until a store that refused is asked again.
 PAUSE = 1.0
+
+if TYPE_CHECKING:
+
+    class Gone(NamedTuple):
+        """One thing that has to go from a store, and what the others are told."""
+
+        name: str
+        is_version: bool
+        channel: str
+        message: bytes
+        whole: Gone | None
+
+else:
+    Gone = namedtuple("Gone", ("name", "is_version", "channel", "message", "whole"))
+    Gone.__doc__ = """One thing that has to go from a store, and what the others are told.
+
+    ``name``        a store key, or the name of a version key
+    ``is_version``  which of the two
+    ``channel``     where ``message`` is published
+    ``whole``       of an entry: what takes its place when too many wait
+    """
+
+
+def removal_of(gone: Iterable[Gone]) -> Removal:
+    """All of it in one command."""
+    gone = list(gone)
+    return Removal(
+        keys=tuple(one.name for one in gone if not one.is_version),
+        versions=tuple(one.name for one in gone if one.is_version),
+        messages=tuple((one.channel, one.message) for one in gone),
+    )
 
 
 class Pending:
@@ -48,76 +82,76 @@ class Pending:
         # Re-entrant: a forgotten coroutine may be closed, and keep a name, in here.
         self._lock = threading.RLock()
         self._kept = 0  # how often anything was kept: numbers what waits
-        self._names: dict[str, tuple[str, int]] = {}  # name -> function prefix, number
-        self._prefixes: dict[str, int] = {}  # whole functions -> number
+        self._entries: dict[str, tuple[Gone, int]] = {}
+        self._versions: dict[str, tuple[Gone, int]] = {}
         self.asks_again = 0.0  # monotonic seconds; before, deliveries are not tried
         self.flag = Flag()
         _all.add(self)
 
     def __len__(self) -> int:
-        return len(self._names) + len(self._prefixes)
+        return len(self._entries) + len(self._versions)
 
-    def keep(self, name: str, prefix: str) -> None:
-        """Remember that ``name``, of the function with that key prefix, has to go."""
+    def keep(self, gone: Gone) -> None:
+        """Remember that it has to go."""
         with self._lock:
             self._kept += 1
-            if prefix in self._prefixes:
-                self._prefixes[prefix] = self._kept
+            whole = gone.whole
+            if gone.is_version:
+                self._versions[gone.name] = gone, self._kept
+            elif whole is not None and whole.name in self._versions:
+                self._versions[whole.name] = whole, self._kept
             else:
-                self._names[name] = (prefix, self._kept)
-            if len(self._names) > self._limit:
+                self._entries[gone.name] = gone, self._kept
+            if len(self._entries) > self._limit:
                 self._merge()
             self.flag.value = len(self)
 
     def _merge(self) -> None:
-        """Replace the names of the function that has most of them by the function."""
-        counts: dict[str, int] = {}
-        names = list(self._names.items())
-        for _, (prefix, _) in names:
-            counts[prefix] = counts.get(prefix, 0) + 1
+        """Replace the entries of the function that has most of them by the function."""
+        counts: dict[Gone, int] = {}
+        for gone, _ in self._entries.values():
+            if gone.whole is not None:
+                counts[gone.whole] = counts.get(gone.whole, 0) + 1
         largest = max(counts, key=counts.__getitem__)
-        self._prefixes[largest] = self._kept
-        self._names = {name: of for name, of in names if of[0] != largest}
+        self._versions[largest.name] = largest, self._kept
+        self._entries = {
+            name: kept
+            for name, kept in self._entries.items()
+            if kept[0].whole != largest
+        }
 
-    def covers(self, name: str) -> bool:
-        """Does what waits say that this name must not be used?"""
+    def covers(self, key: str, sides: Sequence[str]) -> bool:
+        """Does what waits say that the entry must not be used?
+
+        ``sides``  its version keys; where a store has none, functions and namespaces
+                   are told by what the key begins with
+        """
         with self._lock:
-            if name in self._names:
+            if key in self._entries:
                 return True
-            return any(name.startswith(prefix) for prefix in list(self._prefixes))
+            if not self._versions:
+                return False
+            if sides:
+                return any(side in self._versions for side in sides)
+            return any(key.startswith(_prefix_of(name)) for name in self._versions)
 
-    def batch(self, whole: bool = True) -> tuple[list[str], list[str], int]:
-        """What to send next: names, prefixes of whole functions (if the store can do
-        that), and for `taken` how much had been kept by now."""
-        with self._lock:
-            names = list(self._names)[:BATCH]
-            prefixes = list(self._prefixes) if whole and not names else []
-            return names, prefixes, self._kept
-
-    def taken(self, names: Sequence[str], prefixes: Sequence[str], kept: int) -> None:
-        """The store took these; what was kept again meanwhile stays."""
-        with self._lock:
-            for name in names:
-                if self._names.get(name, ("", kept + 1))[1] <= kept:
-                    del self._names[name]
-            for prefix in prefixes:
-                if self._prefixes.get(prefix, kept + 1) <= kept:
-                    del self._prefixes[prefix]
-            self.flag.value = len(self)
-
-    def deliveries(self, whole: bool) -> Iterator[tuple[str, Any]]:
-        """Method and argument of each delivery, until nothing deliverable is left. To
-        go on to the next one says that the store took the last."""
+    def deliveries(self) -> Iterator[Removal]:
+        """What to send, until nothing is left. To go on to the next one says that the
+        store took the last; what was kept again meanwhile stays."""
         while True:
-            names, prefixes, kept = self.batch(whole)
-            if names:
-                yield "delete", names
-                self.taken(names, (), kept)
-            for prefix in prefixes:
-                yield "delete_prefix", prefix
-                self.taken((), (prefix,), kept)
-            if not names and not prefixes:
+            with self._lock:
+                # Apart: a store that cannot do the one may do the other.
+                waiting = self._entries or self._versions
+                some = list(islice(waiting.values(), BATCH))
+            if not some:
                 return
+            yield removal_of(gone for gone, _ in some)
+            with self._lock:
+                for kept in some:
+                    where = self._versions if kept[0].is_version else self._entries
+                    if where.get(kept[0].name) == kept:
+                        del where[kept[0].name]
+                self.flag.value = len(self)
 
     def refused(self, error: Exception) -> None:
         """A delivery failed. Raises ``error`` again, unless the store lives and may be
@@ -125,6 +159,12 @@ class Pending:
         if getattr(error, "counts", True):
             raise error
         self.asks_again = monotonic() + PAUSE
+
+
+def _prefix_of(version: str) -> str:
+    """What the keys begin with that the version key of a function or a namespace is
+    for."""
+    return version.rpartition("v:")[0]
 
 
 class _Deadline:
@@ -142,18 +182,17 @@ class _Common:
     def __init__(self, pending: Pending, transport: Any) -> None:
         self._pending = pending
         self._transport = transport
-        self._whole = getattr(transport, "delete_prefix", None) is not None
 
     def _due(self) -> bool:
         return (
             bool(self._pending.flag.value) and monotonic() >= self._pending.asks_again
         )
 
-    def _covered(self, key: str) -> bool:
-        return bool(self._pending.flag.value) and self._pending.covers(key)
+    def _covered(self, key: str, sides: Sequence[str]) -> bool:
+        return bool(self._pending.flag.value) and self._pending.covers(key, sides)
 
-    def _refuse(self, key: str) -> None:
-        if self._covered(key):
+    def _refuse(self, key: str, sides: Sequence[str]) -> None:
+        if self._covered(key, sides):
             raise BackendUnavailable(
                 "an invalidation of this entry has not reached the store yet"
             )
@@ -167,29 +206,45 @@ class Careful(_Common):
         if not self._due():
             return
         try:
-            for method, what in self._pending.deliveries(self._whole):
-                getattr(self._transport, method)(what, deadline.left())
+            for removal in self._pending.deliveries():
+                self._transport.remove(removal, deadline.left())
         except Exception as error:
             self._pending.refused(error)
 
-    def read(self, key: str, timeout: float) -> Any:
+    def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Any:
         deadline = _Deadline(timeout)
         self.deliver(deadline)
-        if self._covered(key):
-            return None
-        return self._transport.read(key, deadline.left())
+        if self._covered(key, sides):
+            return None, -2, (None,) * len(sides)
+        return self._transport.lookup(key, sides, deadline.left())
 
-    def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
+    def claim(self, request: Claim, timeout: float) -> Claimed:
         deadline = _Deadline(timeout)
-        if self._covered(key):
-            self.deliver(deadline)
-            self._refuse(key)
-        self._transport.write(key, data, ttl_ms, deadline.left())
+        self.deliver(deadline)
+        self._refuse(request.key, request.sides)
+        claimed: Claimed = self._transport.claim(request, deadline.left())
+        return claimed
+
+    def fill(self, request: Fill, timeout: float) -> bool:
+        deadline = _Deadline(timeout)
+        self.deliver(deadline)
+        self._refuse(request.key, request.sides)
+        stored: bool = self._transport.fill(request, deadline.left())
+        return stored
+
+    def remove(self, removal: Removal, timeout: float) -> None:
+        deadline = _Deadline(timeout)
+        self.deliver(deadline)
+        self._transport.remove(removal, deadline.left())
 
     def delete(self, keys: Sequence[str], timeout: float) -> Any:
         deadline = _Deadline(timeout)
         self.deliver(deadline)
         return self._transport.delete(keys, deadline.left())
+
+    def __getattr__(self, name: str) -> Any:
+        # What concerns no entry (locks, PING) need not wait for deliveries.
+        return getattr(self._transport, name)
 
 
 class AsyncCareful(_Common):
@@ -200,29 +255,44 @@ class AsyncCareful(_Common):
         if not self._due():
             return
         try:
-            for method, what in self._pending.deliveries(self._whole):
-                await getattr(self._transport, method)(what, deadline.left())
+            for removal in self._pending.deliveries():
+                await self._transport.remove(removal, deadline.left())
         except Exception as error:
             self._pending.refused(error)
 
-    async def read(self, key: str, timeout: float) -> Any:
+    async def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Any:
         deadline = _Deadline(timeout)
         await self.deliver(deadline)
-        if self._covered(key):
-            return None
-        return await self._transport.read(key, deadline.left())
+        if self._covered(key, sides):
+            return None, -2, (None,) * len(sides)
+        return await self._transport.lookup(key, sides, deadline.left())
 
-    async def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
+    async def claim(self, request: Claim, timeout: float) -> Claimed:
         deadline = _Deadline(timeout)
-        if self._covered(key):
-            await self.deliver(deadline)
-            self._refuse(key)
-        await self._transport.write(key, data, ttl_ms, deadline.left())
+        await self.deliver(deadline)
+        self._refuse(request.key, request.sides)
+        claimed: Claimed = await self._transport.claim(request, deadline.left())
+        return claimed
+
+    async def fill(self, request: Fill, timeout: float) -> bool:
+        deadline = _Deadline(timeout)
+        await self.deliver(deadline)
+        self._refuse(request.key, request.sides)
+        stored: bool = await self._transport.fill(request, deadline.left())
+        return stored
+
+    async def remove(self, removal: Removal, timeout: float) -> None:
+        deadline = _Deadline(timeout)
+        await self.deliver(deadline)
+        await self._transport.remove(removal, deadline.left())
 
     async def delete(self, keys: Sequence[str], timeout: float) -> Any:
         deadline = _Deadline(timeout)
         await self.deliver(deadline)
         return await self._transport.delete(keys, deadline.left())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 # --- fork ---

@@ -8,10 +8,21 @@ to people comes back through ``report``.
 
 from __future__ import annotations
 
+import sys
+
 from cachekit import _core
 from cachekit._checks import NEVER_NS, to_ns
+from cachekit._messages import channel_of, entry_message, wake_message
 from cachekit._logging import default_log
 from cachekit._signature import bind
+from cachekit._versions import (
+    function_id,
+    function_key,
+    judge_tags,
+    namespace_key,
+    tag_key,
+    tag_slot,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +31,13 @@ if TYPE_CHECKING:
 
     from cachekit._cache import Cache
     from cachekit._identity import Identity
+    from cachekit._locks import Held
     from cachekit._named import Names
     from cachekit._options import FunctionOptions
+    from cachekit._pending import Gone
     from cachekit._store import SharedStore
     from cachekit._types import Strategy
+    from cachekit.backends._protocol import Claim, Fill
 
 __all__ = ["MODES", "Plan", "mode_of"]
 
@@ -38,6 +52,8 @@ MODES = {
 #: Serializer names that the entry frame has numbers for (csrc/codec/ck_frame.h).
 _SERIALIZERS = {"default": 0, "pickle": 1, "arrow": 2, "orjson": 3}
 _OTHER = 255
+#: Milliseconds that a lock across processes lives; its holder renews it.
+LOCK_MS = 5000
 
 
 def mode_of(strategy: Strategy) -> int:
@@ -63,6 +79,7 @@ class Plan:
         returns: Any = None,
         tokens: Any = None,
         names_of: _core.CachedFunction | None = None,
+        own_versions: bool = True,
     ) -> None:
         self.cache = cache
         self.function = function
@@ -88,6 +105,7 @@ class Plan:
             self.careful = store.async_careful if is_async else store.careful
         self._read_options(options)
         self.store_budget = 0 if store is None else int(store.timeout * 1e9)
+        self._read_versions(options, own_versions)
         log = default_log()
         self._log = log
 
@@ -104,6 +122,14 @@ class Plan:
         self.negative_ttl = -1 if negative is None else negative
         self.stale_retry = options.stale_retry_ns
         self.flight_timeout = options.single_flight_timeout_ns
+        self.soft_timeout = options.soft_timeout_ns
+        self.hard_timeout = options.hard_timeout_ns
+        self.version = -1 if options.version is None else options.version
+        self.schema = -1 if options.schema is None else _fingerprint(options.schema)
+        self.locks = options.distributed_lock
+        self.early = options.early_refresh
+        self.digests = options.coherence == "tracking"
+        self._fence_ttl_ms = -(-options.fence_ttl_ns // 1_000_000)
         self.ttl_jitter = options.ttl_jitter
         self.max_value_size = options.max_value_size
         self.compress_min = options.compress_min
@@ -124,6 +150,35 @@ class Plan:
         self.debug = default_log().debugging
         self.key_of = options.full_key or options.key
 
+    def _read_versions(self, options: FunctionOptions, own: bool) -> None:
+        """What entries carry so that many can be invalidated at once."""
+        store, space = self.store, options.namespace
+        versioned = store is not None and store.versioned
+        self.own_versions = own
+        self.version_key = function_key(self.prefix, self.identity)
+        self.function_id = function_id(self.version_key)
+        self.namespace_key = namespace_key(space)
+        self.channel = channel_of(space)
+        names = [self.version_key] if own else []
+        names.append(self.namespace_key)
+        tags = options.tags
+        self._tags = tags if callable(tags) else None
+        if not callable(tags):
+            names += [tag_key(space, tag) for tag in tags]
+        #: Names of the version keys, those of computed tags aside.
+        self.version_names = tuple(names)
+        self.computes_tags = self._tags is not None
+        self.tags_of = self._tags_of if self.computes_tags else None
+        self.sides = self.version_names if versioned else ()
+        self.claims = versioned
+        self.hearing = None
+        if store is not None and self.memory is not None:
+            self.hearing = store.coherence.flag
+        # An entry may be asked to live for as long as its longest stale period.
+        stale = max(options.stale_ttl_ns, options.stale_if_error_ttl_ns)
+        life = self.ttl + stale if self.ttl else to_ns(self.cache.config.default_ttl)
+        self._life_ms = 0 if life >= NEVER_NS else -(-life // 1_000_000)
+
     def _lifetime_of(self, value: Any) -> int:
         """``ttl=callable``: the callable's answer, judged like any ttl."""
         from cachekit._options import judge_ttl
@@ -143,10 +198,87 @@ class Plan:
         """Raise what the function raises for arguments that do not fit."""
         bind(self.function, args, kwargs or {})
 
-    def keep_invalidation(self, name: str, function: _core.CachedFunction) -> None:
+    def _tags_of(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> tuple[tuple[str, ...], bytes]:
+        """``tags=callable``: the version keys of a call, and its slots in memory."""
+        assert self._tags is not None
+        tags = judge_tags(self._tags(*args, **(kwargs or {})))
+        keys = [tag_key(self.options.namespace, tag) for tag in tags]
+        slots = b"".join(tag_slot(key).to_bytes(2, sys.byteorder) for key in keys)
+        return (*self.version_names, *keys), slots
+
+    def claim_request(self, call: _core.Call) -> Claim:
+        """What the store is told before the function runs."""
+        from cachekit.backends._protocol import Claim
+
+        deletes = call.action == _core.DELETE
+        replaces = call.mode in _NEWER
+        return Claim(
+            key=call.store_key,
+            sides=call.sides if self.claims else (),
+            life_ms=self._life_ms,
+            fence_ttl_ms=self._fence_ttl_ms,
+            replace=replaces,
+            lock_ms=LOCK_MS if call.wants_lock else 0,
+            head=replaces and not deletes and (self.version >= 0 or self.schema >= 0),
+            delete=deletes,
+            channel=self.channel,
+            message=self._message(call.key) if deletes else None,
+        )
+
+    def fill_request(self, call: _core.Call) -> Fill:
+        """What the store is told when the function has returned."""
+        from cachekit.backends._protocol import Fill
+
+        data, life, planned = call.payload, call.payload_ttl, self._life_ms
+        assert data is not None
+        outlives = planned != 0 and (life == 0 or life > planned)
+        tells = call.mode in (_core.MODE_BYPASS, _core.MODE_RENEW)
+        return Fill(
+            key=call.store_key,
+            data=data,
+            ttl_ms=life,
+            fence=call.fence,
+            lock=call.lock,
+            sides=call.sides if outlives and self.claims else (),
+            channel=self.channel,
+            message=self._message(call.key) if tells else None,
+            wake=self._wake(call.store_key) if call.lock else b"",
+        )
+
+    def hold_lock(self, call: _core.Call, token: str) -> Held:
+        """The claim got the lock: renew it until it is given back."""
+        from cachekit._locks import hold
+
+        assert self.store is not None
+        key = call.store_key
+        return hold(self.store, key, token, LOCK_MS, self.channel, self._wake(key))
+
+    def _message(self, key: bytes) -> bytes:
+        assert self.store is not None
+        return entry_message(self.store.coherence.origin, self.function_id, key)
+
+    def _wake(self, store_key: str) -> bytes:
+        assert self.store is not None
+        return wake_message(self.store.coherence.origin, store_key)
+
+    def gone(self, store_key: str, key: bytes) -> Gone:
+        """One entry, as something to be removed."""
+        from cachekit._pending import Gone
+
+        whole = self.gone_whole(self.version_names[0])
+        return Gone(store_key, False, self.channel, self._message(key), whole)
+
+    def gone_whole(self, name: str) -> Gone:
+        """A version key, as something to be removed."""
+        assert self.store is not None
+        return gone_version(self.store, self.channel, name)
+
+    def keep_invalidation(self, call: _core.Call) -> None:
         """The store did not take an invalidation."""
         assert self.store is not None
-        self.store.pending.keep(name, self.prefix)
+        self.store.pending.keep(self.gone(call.store_key, call.key))
 
     def report(self, event: str, detail: Any) -> None:
         """Something worth a record happened. Never the arguments, never the value."""
@@ -167,6 +299,18 @@ class Plan:
     def _store_failed(self, failure: BaseException) -> None:
         assert self.store is not None
         self.store.failed(failure)
+
+    def _asleep(self, _: object) -> None:
+        assert self.store is not None
+        self.store.coherence.wake()
+
+    def _deaf(self, _: object) -> None:
+        assert self.store is not None
+        self.store.coherence.suspect()
+
+    def _kept_deaf(self, _: object) -> None:
+        assert self.store is not None
+        self.store.coherence.missed()
 
     def _uncacheable(self, _: object) -> None:
         self._log.once(
@@ -239,7 +383,29 @@ class Plan:
         )
 
 
+#: Modes whose value is newer than whatever was begun before.
+_NEWER = (_core.MODE_BYPASS, _core.MODE_RENEW, _core.MODE_INVALIDATE)
+
+
+def gone_version(store: SharedStore, channel: str, name: str) -> Gone:
+    """A version key of ``store``, as something to be removed."""
+    from cachekit._messages import version_message
+    from cachekit._pending import Gone
+
+    message = version_message(store.coherence.origin, name)
+    return Gone(name, True, channel, message, None)
+
+
+def _fingerprint(schema: Any) -> int:
+    from cachekit._schema import fingerprint
+
+    return fingerprint(schema)
+
+
 _REPORTS: dict[str, Callable[[Plan, Any], None]] = {
+    "asleep": Plan._asleep,
+    "deaf": Plan._deaf,
+    "kept_deaf": Plan._kept_deaf,
     "called": Plan._called,
     "corrupt": Plan._corrupt,
     "iterator": Plan._iterator,

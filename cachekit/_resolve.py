@@ -50,6 +50,7 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
             _tell_not_shared(identity)
             store = None
         _check_serializer(options, store)
+        _check_tags(options, store)
         _check_size(options, config, store)
         plan = Plan(
             cache=cache,
@@ -64,12 +65,13 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
             returns=_returns(function, options.returns),
             tokens=_tokens() if options.references else None,
             names_of=None if named is None else named.function,
+            own_versions=named is None,
         )
         if plan.serializer is not None:
             # In a form that the others under these names cannot read.
             plan.names_of = None
         plan.names = named
-        cache._functions.add(wrapper)
+        cache._join(wrapper, plan)
         return plan
 
 
@@ -81,6 +83,22 @@ def _check_serializer(options: FunctionOptions, store: SharedStore | None) -> No
         hint="Give it allow_unsigned=True if only trusted programs reach the store, or "
         "backend=None",
     )
+
+
+def _check_tags(options: FunctionOptions, store: SharedStore | None) -> None:
+    if not options.tags:
+        return
+    if options.full_key is not None:
+        raise ConfigurationError(
+            "tags= and full_key= cannot be combined: whoever reads the name by "
+            "cache.get() does not know its tags",
+            hint="Use key= in place of full_key=, or invalidate the name itself",
+        )
+    if store is not None and not store.versioned:
+        raise ConfigurationError(
+            f"tags= needs a store with version keys; {store.address} has none",
+            hint="Use Redis, backend=None, or a backend with the full protocol",
+        )
 
 
 def _check_size(

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""One shared store and what stands around it: guard, transports, kept invalidations."""
+"""One shared store and what stands around it: guard, transports, kept invalidations,
+memory's coherence with other processes."""
 
 from __future__ import annotations
 
 from time import monotonic
 
 from cachekit import _core
+from cachekit._coherence import Coherence
 from cachekit._errors import BackendUnavailable
 from cachekit._logging import default_log
-from cachekit._pending import AsyncCareful, Careful, Pending
+from cachekit._pending import AsyncCareful, Careful, Pending, removal_of
 from cachekit._types import Invalidation
+from cachekit.backends._simple import AsyncSimple, Simple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from cachekit._config import CacheConfig
     from cachekit._limit import Limit
+    from cachekit._pending import Gone
 
 __all__ = ["SharedStore"]
 
@@ -68,11 +72,18 @@ class SharedStore:
         self.limit: Limit | None = (
             _limit(config.max_concurrent_requests) if twin is None else twin.limit
         )
-        self.blocking = backend
+        #: Entries carry version numbers, and fills are claimed.
+        self.versioned: bool = getattr(backend, "versioned", False)
+        self.coherence: Coherence = (
+            Coherence(self.address, getattr(backend, "subscriber", None))
+            if twin is None
+            else twin.coherence
+        )
+        self.blocking: Any = backend if self.versioned else Simple(backend)
         if self.limit is not None:
             from cachekit._limit import Limited
 
-            self.blocking = Limited(backend, self.limit)
+            self.blocking = Limited(self.blocking, self.limit)
         self.careful = Careful(self.pending, self.blocking)
         self._async_backend: Any = None
         self._async: Any = None
@@ -96,6 +107,8 @@ class SharedStore:
         """The transport for async functions: the asyncio face, within the limit."""
         if self._async is None:
             transport = self.async_backend
+            if not self.versioned:
+                transport = AsyncSimple(transport)
             if self.limit is not None:
                 from cachekit._limit import AsyncLimited
 
@@ -156,32 +169,38 @@ class SharedStore:
 
     # -- invalidation -----------------------------------------------------------------
 
-    def invalidate(self, names: Sequence[str], prefix: str) -> Invalidation:
-        """Remove entries; what the store does not take is kept (and QUEUED)."""
+    def invalidate(self, gone: Sequence[Gone]) -> Invalidation:
+        """Remove entries or versions; what the store does not take is kept (and
+        QUEUED)."""
         try:
-            self.use("delete", names)
+            self.use("remove", removal_of(gone))
         except Exception:
-            return self._queue(names, prefix)
+            return self._queue(gone)
         except BaseException:
-            self._queue(names, prefix)
+            self._queue(gone)
             raise
         return Invalidation.DELIVERED
 
-    async def ainvalidate(self, names: Sequence[str], prefix: str) -> Invalidation:
+    async def ainvalidate(self, gone: Sequence[Gone]) -> Invalidation:
         """The same for asyncio."""
         try:
-            await self.ause("delete", names)
+            await self.ause("remove", removal_of(gone))
         except Exception:
-            return self._queue(names, prefix)
+            return self._queue(gone)
         except BaseException:
-            self._queue(names, prefix)
+            self._queue(gone)
             raise
         return Invalidation.DELIVERED
 
-    def _queue(self, names: Sequence[str], prefix: str) -> Invalidation:
-        for name in names:
-            self.pending.keep(name, prefix)
+    def _queue(self, gone: Sequence[Gone]) -> Invalidation:
+        for one in gone:
+            self.pending.keep(one)
         return Invalidation.QUEUED
+
+    @property
+    def fenced(self) -> bool:
+        """Are fills kept from overtaking invalidations by the store?"""
+        return bool(self.blocking.fenced)
 
     # -- what is said of it -----------------------------------------------------------
 
@@ -190,6 +209,9 @@ class SharedStore:
         kind = str(getattr(error, "kind", None) or type(error).__name__)
         if kind in _NOT_ITS_FAULT:
             self._skipped(kind)
+            return
+        if kind == "wrongtype":
+            self._foreign()
             return
         self.last_error = kind
         log, fields = default_log(), {"event": "store_failed", "store": self.address}
@@ -218,6 +240,19 @@ class SharedStore:
                 store=self.address,
                 kind=kind,
             )
+
+    def _foreign(self) -> None:
+        """It works; where we would put something of ours is something else."""
+        default_log().limited(
+            ("foreign", self.address),
+            "warning",
+            "the shared store %s holds something else than cachekit put there under the "
+            "name of a fence, a lock or a version; it is left alone, and what depends "
+            "on it is not stored",
+            self.address,
+            event="foreign_key",
+            store=self.address,
+        )
 
     def recovered(self) -> None:
         """It answers again."""
@@ -248,7 +283,8 @@ class SharedStore:
             self.recovered()
 
     def close(self) -> None:
-        """Close the blocking connections."""
+        """Close the blocking connections, and listen no more."""
+        self.coherence.close()
         close = getattr(self.backend, "close", None)
         if close is not None:
             close()

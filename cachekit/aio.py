@@ -146,16 +146,17 @@ class Cache(Factory):
         """`set` for each of them."""
         await self.blocking.aset_many(values, ttl)
 
-    async def invalidate_tags(self, *tags: str) -> None:
-        """Not part of this version: raises `NotBuiltYet`."""
-        await self.blocking.ainvalidate_tags(*tags)
+    async def invalidate_tags(
+        self, *tags: str, namespace: str | None = None
+    ) -> Invalidation:
+        """Invalidate every entry that carries one of ``tags``; see
+        `cachekit.Cache.invalidate_tags`."""
+        return await self.blocking.ainvalidate_tags(*tags, namespace=namespace)
 
-    async def clear(self, *, namespace: str | None = None) -> None:
-        """Forget every entry in the memory of this process.
-
-        ``namespace=`` (every process) is not part of this version: `NotBuiltYet`.
-        """
-        await self.blocking.aclear(namespace=namespace)
+    async def clear(self, *, namespace: str | None = None) -> Invalidation:
+        """Invalidate every entry of a namespace, or of all; see
+        `cachekit.Cache.clear`."""
+        return await self.blocking.aclear(namespace=namespace)
 
     # -- health -----------------------------------------------------------------------
 

@@ -164,8 +164,8 @@ def report(cache: Cache) -> dict[str, Any]:
                           of ``max_concurrent_requests``; None without a store
     ``memory``            ``entries``, ``bytes``, ``max_bytes``, ``max_entries``,
                           ``evictions``; None when it is switched off
-    ``fenced``            whether fills are refused because of a fence: never, in this
-                          version
+    ``fenced``            whether what was computed before an invalidation is kept from
+                          being stored after it. False: the store takes no scripts
     ``errors``            what makes it worse than healthy, in words
     ``warnings``          what does not, and is worth knowing
     """
@@ -232,7 +232,7 @@ def _picture(
         "circuit_breaker": _breaker(store),
         "pool": None if store is None else _pool(store),
         "memory": _memory(cache),
-        "fenced": False,
+        "fenced": store is None or store.fenced,
         "errors": errors,
         "warnings": warnings,
     }
@@ -248,6 +248,8 @@ def _warnings(cache: Cache, store: SharedStore | None) -> list[str]:
         warnings.append(
             f"{len(store.pending)} invalidations wait until the store takes them"
         )
+    if not store.fenced:
+        warnings.append("fills are not fenced: the store takes no scripts")
     state = store.guard.state()["state"]
     if state == "half-open":
         warnings.append("the breaker is half-open: the next call tries the store")

@@ -7,9 +7,12 @@
 #include "py/function_methods.h"
 #include "py/short_key.h"
 #include "py/state.h"
+#include "py/store_key.h"
 
 #include "base/ck_clock.h"
 #include "codec/ck_frame.h"
+
+#include <math.h>
 
 /* ---- the hit path -------------------------------------------------------------- */
 
@@ -48,16 +51,32 @@ encode_key_of(struct ckpy_function *self, PyObject *const *args, Py_ssize_t narg
     return bound;
 }
 
+/* In memory, too, the entry goes by the digest that names it in the store. */
+static enum ckpy_bound
+digest_key(struct ckpy_function *self, struct ckpy_lookup *lookup)
+{
+    uint8_t digest[CK_DIGEST_SIZE];
+    ckpy_store_key_digest(digest, self->identity, lookup->key.data, lookup->key.len);
+    lookup->key.len = 0;
+    ck_buf_put(&lookup->key, digest, sizeof digest);
+    return CKPY_BOUND;
+}
+
 static inline enum ckpy_bound
 encode_key(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
            PyObject *kwnames, struct ckpy_lookup *lookup)
 {
+    enum ckpy_bound bound;
     ck_buf_init(&lookup->key, lookup->space, sizeof lookup->space);
     lookup->entry = NULL;
     if (CK_UNLIKELY(self->policy.key_of != NULL))
-        return encode_key_of(self, args, nargs, kwnames, &lookup->key);
-    return ckpy_arguments_encode(self->state, &self->signature, self->tokens, args,
-                                 nargs, kwnames, &lookup->key);
+        bound = encode_key_of(self, args, nargs, kwnames, &lookup->key);
+    else
+        bound = ckpy_arguments_encode(self->state, &self->signature, self->tokens, args,
+                                      nargs, kwnames, &lookup->key);
+    return CK_UNLIKELY(self->policy.digests) && bound == CKPY_BOUND
+               ? digest_key(self, lookup)
+               : bound;
 }
 
 static inline void
@@ -148,6 +167,19 @@ drop_broken(struct ckpy_function *self, struct ckpy_lookup *lookup)
     return FOUND_NOT;
 }
 
+/* A hit of an entry whose end is near. False: it is past. */
+static bool
+is_fresh_still(struct ckpy_function *self, const struct ckpy_lookup *lookup,
+               PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    int64_t left = lookup->entry->fresh_until - ck_clock_coarse();
+    if (left <= 0)
+        return false;
+    if (self->early_window != 0 && ckpy_function_is_due(self, left))
+        ckpy_function_refresh_early(self, lookup, args, (size_t)nargs, kwnames);
+    return true;
+}
+
 static inline enum found
 look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
         PyObject *kwnames, struct ckpy_lookup *lookup, PyObject **value)
@@ -173,8 +205,15 @@ look_up(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
     struct ck_entry *entry = lookup->entry;
     if (CK_UNLIKELY(entry == NULL || !self->reads_memory))
         return FOUND_NOT;
-    if (entry->fresh_until != CK_NEVER && ck_clock_coarse() >= entry->fresh_until)
-        return FOUND_NOT;
+    if (entry->fresh_until != CK_NEVER &&
+        ck_clock_coarse() >= entry->fresh_until - self->early_window) {
+        if (!is_fresh_still(self, lookup, args, nargs, kwnames))
+            return FOUND_NOT;
+        find_entry(self, lookup); /* starting a refresh may run code */
+        entry = lookup->entry;
+        if (entry == NULL)
+            return FOUND_NOT;
+    }
     ck_entry_touch(entry);
     self->stats.l1_hits++;
     if (CK_LIKELY(entry->kind == CKPY_KIND_REFERENCE ||
@@ -208,8 +247,10 @@ static PyObject *
 start(struct ckpy_function *self, enum ck_mode mode, const struct ckpy_lookup *lookup,
       PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
+    /* A run that may outlast its caller cannot borrow. */
+    bool own = self->is_async || self->policy.soft_timeout != 0;
     struct ckpy_call *call =
-        ckpy_call_new(self, mode, lookup, args, nargsf, kwnames, self->is_async);
+        ckpy_call_new(self, mode, lookup, args, nargsf, kwnames, own);
     if (call == NULL)
         return NULL;
     PyObject *result;
@@ -219,6 +260,7 @@ start(struct ckpy_function *self, enum ck_mode mode, const struct ckpy_lookup *l
         result = drive == NULL ? NULL : PyObject_CallOneArg(drive, (PyObject *)call);
     }
     else {
+        ckpy_call_begin(call);
         result = ckpy_call_drive(call);
     }
     Py_DECREF(call);
@@ -291,6 +333,42 @@ ckpy_function_call_mode(struct ckpy_function *self, enum ck_mode mode,
         value = completed(self, value);
     lookup_fini(&lookup);
     return value;
+}
+
+PyObject *
+ckpy_function_store_key(struct ckpy_function *self, PyObject *key)
+{
+    return self->policy.digests
+               ? ckpy_store_key_of_digest(self->prefix,
+                                          (const uint8_t *)PyBytes_AS_STRING(key))
+               : ckpy_store_key_make(self->prefix, self->identity, key);
+}
+
+/* ---- early refresh ------------------------------------------------------------- */
+
+/* Beyond this many run times before its end an entry is not due: e^-20. */
+#define EARLY_RUNS 20
+
+void
+ckpy_function_loaded_in(struct ckpy_function *self, int64_t ns)
+{
+    if (ns < 0 || ns > CK_NS_PER_S * 3600)
+        return; /* read from a frame: whoever wrote it may have written anything */
+    int64_t before = self->load_average;
+    self->load_average = before == 0 ? ns : before + (ns - before) / 4;
+    if (self->policy.early)
+        self->early_window = self->load_average * EARLY_RUNS;
+}
+
+/* XFetch (Vattani, Chierichetti, Lowenstein, VLDB 2015) with beta = 1. */
+bool
+ckpy_function_is_due(const struct ckpy_function *self, int64_t left)
+{
+    uint64_t mixed = (uint64_t)ck_clock_now() ^ ((uint64_t)(uintptr_t)self << 20);
+    mixed = (mixed ^ (mixed >> 33)) * UINT64_C(0xff51afd7ed558ccd);
+    mixed = (mixed ^ (mixed >> 33)) * UINT64_C(0xc4ceb9fe1a85ec53);
+    double uniform = ((double)((mixed ^ (mixed >> 33)) >> 11) + 1) / 9007199254740992.0;
+    return -log(uniform) * (double)self->load_average >= (double)left;
 }
 
 bool
@@ -418,6 +496,8 @@ read_policy(struct reader *reader, struct ckpy_policy *policy)
     policy->negative_ttl = read_int(reader, "negative_ttl");
     policy->stale_retry = read_int(reader, "stale_retry");
     policy->flight_timeout = read_int(reader, "flight_timeout");
+    policy->soft_timeout = read_int(reader, "soft_timeout");
+    policy->hard_timeout = read_int(reader, "hard_timeout");
     policy->store_budget = read_int(reader, "store_budget");
     policy->ttl_jitter = read_double(reader, "ttl_jitter");
     policy->max_value_size = (size_t)read_int(reader, "max_value_size");
@@ -425,6 +505,17 @@ read_policy(struct reader *reader, struct ckpy_policy *policy)
     policy->mode = (enum ck_mode)read_int(reader, "mode");
     policy->serializer_id = (uint8_t)read_int(reader, "serializer_id");
     policy->serializer_name = read_name(reader, "serializer_name");
+    int64_t version = read_int(reader, "version");
+    policy->has_version = version >= 0;
+    policy->version = (uint32_t)version;
+    int64_t schema = read_int(reader, "schema");
+    policy->has_schema = schema >= 0;
+    policy->schema = (uint32_t)schema;
+    policy->claims = read_bool(reader, "claims");
+    policy->locks = read_bool(reader, "locks");
+    policy->early = read_bool(reader, "early");
+    policy->own_versions = read_bool(reader, "own_versions");
+    policy->digests = read_bool(reader, "digests");
     policy->single_flight = read_bool(reader, "single_flight");
     policy->fallback = read_bool(reader, "fallback");
     policy->serve_stale_on_error = read_bool(reader, "serve_stale_on_error");
@@ -436,6 +527,7 @@ read_policy(struct reader *reader, struct ckpy_policy *policy)
     policy->cache_if = read_optional(reader, "cache_if");
     policy->stale_on = read_optional(reader, "stale_on");
     policy->key_of = read_optional(reader, "key_of");
+    policy->tags_of = read_optional(reader, "tags_of");
     policy->returns = read_optional(reader, "returns");
     policy->serializer = read_optional(reader, "serializer");
 }
@@ -449,6 +541,8 @@ configure(struct ckpy_function *self, PyObject *plan)
     self->off = read_typed(&reader, "off", state->flag_type);
     self->memory = read_typed(&reader, "memory", state->memory_type);
     self->pending = read_typed(&reader, "pending", state->flag_type);
+    self->hearing = read_typed(&reader, "hearing", state->flag_type);
+    self->sides = read_object(&reader, "sides");
     self->names_of = read_typed(&reader, "names_of", state->function_type);
     self->tokens = read_optional(&reader, "tokens");
     self->identity = read_object(&reader, "identity");
@@ -457,8 +551,9 @@ configure(struct ckpy_function *self, PyObject *plan)
     self->guard = read_optional(&reader, "guard");
     PyObject *description = read_object(&reader, "signature");
     if (!reader.failed && (!PyBytes_CheckExact(self->identity) ||
-                           !PyUnicode_CheckExact(self->prefix) || self->off == NULL)) {
-        PyErr_SetString(PyExc_TypeError, "plan: identity, prefix or off is wrong");
+                           !PyUnicode_CheckExact(self->prefix) || self->off == NULL ||
+                           !PyTuple_CheckExact(self->sides))) {
+        PyErr_SetString(PyExc_TypeError, "plan: identity, prefix, sides or off is wrong");
         reader.failed = 1;
     }
     if (!reader.failed && self->guard != NULL &&
@@ -469,7 +564,7 @@ configure(struct ckpy_function *self, PyObject *plan)
     if (!reader.failed &&
         ckpy_signature_init(state, &self->signature, description, self->tokens) < 0)
         reader.failed = 1;
-    if (self->policy.key_of != NULL)
+    if (self->policy.key_of != NULL || self->policy.digests)
         self->signature.plain = false; /* the arguments are not the key */
     Py_XDECREF(description);
     if (reader.failed)
@@ -491,16 +586,19 @@ clear_configuration(struct ckpy_function *self)
     Py_CLEAR(policy->cache_if);
     Py_CLEAR(policy->stale_on);
     Py_CLEAR(policy->key_of);
+    Py_CLEAR(policy->tags_of);
     Py_CLEAR(policy->returns);
     Py_CLEAR(policy->serializer);
     PyObject *owned[] = {(PyObject *)self->off, (PyObject *)self->memory,
-                         (PyObject *)self->pending, (PyObject *)self->names_of};
-    self->off = self->pending = NULL;
+                         (PyObject *)self->pending, (PyObject *)self->hearing,
+                         (PyObject *)self->names_of};
+    self->off = self->pending = self->hearing = NULL;
     self->memory = NULL;
     self->names_of = NULL;
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         Py_XDECREF(owned[i]);
     Py_CLEAR(self->tokens);
+    Py_CLEAR(self->sides);
     Py_CLEAR(self->identity);
     Py_CLEAR(self->prefix);
     Py_CLEAR(self->transport);
@@ -583,11 +681,13 @@ function_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->policy.cache_if);
     Py_VISIT(self->policy.stale_on);
     Py_VISIT(self->policy.key_of);
+    Py_VISIT(self->policy.tags_of);
     Py_VISIT(self->policy.returns);
     Py_VISIT(self->policy.serializer);
     Py_VISIT((PyObject *)self->off);
     Py_VISIT((PyObject *)self->memory);
     Py_VISIT((PyObject *)self->pending);
+    Py_VISIT((PyObject *)self->hearing);
     Py_VISIT((PyObject *)self->names_of);
     Py_VISIT(self->tokens);
     Py_VISIT(self->transport);

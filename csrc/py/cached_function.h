@@ -34,14 +34,25 @@ struct ckpy_policy {
     int64_t negative_ttl;   /* ns for None; 0: not stored; -1: as any value */
     int64_t stale_retry;    /* ns */
     int64_t flight_timeout; /* ns */
+    int64_t soft_timeout;   /* ns of a run before an old value is served; 0: none */
+    int64_t hard_timeout;   /* ns of a run before it has failed; 0: none */
     int64_t store_budget;   /* ns that one call may spend on the store */
     double ttl_jitter;      /* 0 to 0.5 */
     size_t max_value_size;
     size_t compress_min;
     enum ck_mode mode;
+    bool has_version, has_schema;
+    uint32_t version;         /* of the entries, when has_version */
+    uint32_t schema;          /* fingerprint, when has_schema */
     uint8_t serializer_id;    /* enum ck_frame_serializer */
     uint32_t serializer_name; /* with CK_FRAME_OTHER */
     bool single_flight;
+    bool claims;       /* the store is told before a run: fences, locks, versions */
+    bool locks;        /* one run across processes */
+    bool early;        /* refreshed before its end */
+    bool own_versions; /* entries carry the function's version number, not only the
+                          namespace's */
+    bool digests;      /* the key in memory is the digest that names the entry */
     bool fallback;
     bool serve_stale_on_error;
     bool by_reference;     /* local: any object, as it is */
@@ -52,6 +63,7 @@ struct ckpy_policy {
     PyObject *cache_if;    /* owned callable, or NULL */
     PyObject *stale_on;    /* owned: class or tuple of classes */
     PyObject *key_of;      /* owned callable of the arguments, or NULL */
+    PyObject *tags_of;     /* owned callable of a call: its version keys, or NULL */
     PyObject *returns;     /* owned: a type that values may be of, or NULL */
     PyObject *serializer;  /* owned, or NULL for the default */
 };
@@ -67,6 +79,7 @@ struct ckpy_function {
     struct ck_owner *owner;     /* `own`, or that of names_of */
     struct ckpy_signature signature;
     struct ckpy_state *state; /* borrowed: kept alive by our type */
+    int64_t early_window; /* ns before its end in which an entry may be refreshed */
     struct ck_stats stats;
     bool is_async;
     bool reads_memory; /* the default strategy looks there */
@@ -85,13 +98,26 @@ struct ckpy_function {
     PyObject *prefix;               /* str: what a store key begins with */
     PyObject *transport; /* the blocking or the asyncio one; NULL without a store */
     PyObject *guard;     /* with a store */
+    PyObject *sides;     /* tuple: names of the version keys, those of computed tags
+                            aside; empty where entries carry no versions */
     struct ckpy_flag *pending; /* invalidations that the store has not taken */
+    struct ckpy_flag *hearing; /* do we hear of invalidations? enum ckpy_hearing */
     PyObject *flights;         /* dict of open flights, or NULL */
     uint64_t flights_generation;
     PyObject *refreshing; /* set of keys under background refresh, or NULL */
     uint64_t refreshing_generation;
     struct ckpy_call *calls; /* borrowed: the open ones that may fill our entries */
     struct ck_pause pause;
+    int64_t load_average; /* ns: moving average of what the function takes */
+};
+
+/* Values of the flag `hearing`. */
+enum ckpy_hearing {
+    CKPY_HEARS_ASLEEP = -2,  /* forked: to be woken before the store is used */
+    CKPY_HEARS_NOTHING = -1, /* no, and memory holds nothing that matters */
+    CKPY_HEARS_LOST = 0,     /* no, and memory may have missed an invalidation */
+    CKPY_HEARS = 1,
+    CKPY_HEARS_REFUSED = 2, /* the server lets nobody listen */
 };
 
 /* A key that was looked up: where the hit path stands when it has to give up. */
@@ -119,6 +145,19 @@ ckpy_function_call_mode(struct ckpy_function *self, enum ck_mode mode,
 /* What a hit hands out for an object that memory, or a flight, holds in form `kind`. */
 PyObject *
 ckpy_function_handout(struct ckpy_function *self, PyObject *held, uint8_t kind);
+
+/* The name of an entry in the shared store. New, or NULL with an exception. */
+PyObject *
+ckpy_function_store_key(struct ckpy_function *self, PyObject *key);
+
+/* The function has taken so many ns: for early refreshes. */
+void
+ckpy_function_loaded_in(struct ckpy_function *self, int64_t ns);
+
+/* Is it time to refresh an entry that ends in `left` ns? Probabilistic early expiration:
+ * the sooner the end, the longer the run and the more often one asks, the likelier. */
+bool
+ckpy_function_is_due(const struct ckpy_function *self, int64_t left);
 
 /* May a stale value stand in for this exception of the function? Keeps a pending
  * exception. */

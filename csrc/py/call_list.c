@@ -64,6 +64,26 @@ ckpy_call_mark(struct ckpy_function *function, const uint8_t *key, size_t key_le
 }
 
 void
+ckpy_call_mark_unheard(struct ckpy_function *function)
+{
+    struct ckpy_call *call = *open_calls(function);
+    for (; call != NULL; call = call->next)
+        call->unheard = true;
+}
+
+void
+ckpy_call_mark_tagged(struct ckpy_function *function, PyObject *name)
+{
+    for (struct ckpy_call *call = *open_calls(function); call != NULL;
+         call = call->next) {
+        Py_ssize_t count = call->sides == NULL ? 0 : PyTuple_GET_SIZE(call->sides);
+        for (Py_ssize_t i = 0; i < count; i++)
+            if (PyUnicode_Compare(PyTuple_GET_ITEM(call->sides, i), name) == 0)
+                mark(call);
+    }
+}
+
+void
 ckpy_call_mark_others(struct ckpy_call *call)
 {
     struct ckpy_call *other = *open_calls(call->function);

@@ -26,6 +26,8 @@ call_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->found.held);
     Py_VISIT(self->made.value);
     Py_VISIT(self->made.held);
+    Py_VISIT(self->given);
+    Py_VISIT(self->lock);
     Py_VISIT(self->exception);
     Py_VISIT(self->failure);
     return 0;
@@ -42,7 +44,11 @@ call_tp_clear(PyObject *op)
     Py_CLEAR(self->parent);
     ckpy_value_clear(&self->found);
     ckpy_value_clear(&self->made);
+    Py_CLEAR(self->given);
     Py_CLEAR(self->payload);
+    Py_CLEAR(self->sides);
+    Py_CLEAR(self->numbers);
+    Py_CLEAR(self->fence);
     Py_CLEAR(self->exception);
     Py_CLEAR(self->failure);
     PyObject *function = (PyObject *)self->function;
@@ -80,6 +86,40 @@ call_take_reply(PyObject *op, PyObject *reply)
 {
     ckpy_call_take_reply((struct ckpy_call *)op, reply);
     return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_take_claim(PyObject *op, PyObject *claimed)
+{
+    ckpy_call_take_claim((struct ckpy_call *)op, claimed);
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_take_filled(PyObject *op, PyObject *stored)
+{
+    ckpy_call_take_filled((struct ckpy_call *)op, stored);
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_take_look(PyObject *op, PyObject *again)
+{
+    ckpy_call_take_look((struct ckpy_call *)op, PyObject_IsTrue(again) == 1);
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_take_patience(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ckpy_call_answer((struct ckpy_call *)op, CK_EV_SOFT_TIMEOUT);
+    return answered((struct ckpy_call *)op);
+}
+
+static PyObject *
+call_leave(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return ckpy_call_leave((struct ckpy_call *)op);
 }
 
 static PyObject *
@@ -177,6 +217,53 @@ call_get_flight_timeout(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+seconds_or_none(int64_t ns)
+{
+    return ns == 0 ? Py_NewRef(Py_None)
+                   : PyFloat_FromDouble((double)ns / (double)CK_NS_PER_S);
+}
+
+static PyObject *
+call_get_soft_timeout(PyObject *op, void *Py_UNUSED(closure))
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    return seconds_or_none(
+        ckpy_call_is_impatient(self) ? self->function->policy.soft_timeout : 0);
+}
+
+static PyObject *
+call_get_hard_timeout(PyObject *op, void *Py_UNUSED(closure))
+{
+    return seconds_or_none(((struct ckpy_call *)op)->function->policy.hard_timeout);
+}
+
+/* Seconds that this call has waited for another process; begins to count. */
+static PyObject *
+call_get_lingered(PyObject *op, void *Py_UNUSED(closure))
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    int64_t now = ck_clock_now();
+    if (self->lingers == 0)
+        self->lingers = now;
+    return PyFloat_FromDouble((double)(now - self->lingers) / (double)CK_NS_PER_S);
+}
+
+static PyObject *
+call_get_wants_lock(PyObject *op, void *Py_UNUSED(closure))
+{
+    struct ckpy_call *self = (struct ckpy_call *)op;
+    return PyBool_FromLong(self->action == CK_ACT_CLAIM && self->machine.wants_lock);
+}
+
+static PyObject *
+call_get_lock(PyObject *op, void *Py_UNUSED(closure))
+{
+    PyObject *lock = ((struct ckpy_call *)op)->lock;
+    return lock == NULL ? PyUnicode_FromString("")
+                        : PyObject_GetAttrString(lock, "token");
+}
+
+static PyObject *
 call_get_leads(PyObject *op, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(((struct ckpy_call *)op)->machine.leads);
@@ -214,6 +301,17 @@ static PyMethodDef call_methods[] = {
      PyDoc_STR("invoke($self, /)\n--\n\nCall the user's function.")},
     {"take_reply", call_take_reply, METH_O,
      PyDoc_STR("take_reply($self, reply, /)\n--\n\nREAD gave this.")},
+    {"take_claim", call_take_claim, METH_O,
+     PyDoc_STR("take_claim($self, claimed, /)\n--\n\nCLAIM or DELETE gave this.")},
+    {"take_filled", call_take_filled, METH_O,
+     PyDoc_STR("take_filled($self, stored, /)\n--\n\nWRITE: did the store take it?")},
+    {"take_look", call_take_look, METH_O,
+     PyDoc_STR("take_look($self, again, /)\n--\n\nLINGER: look again, or give up.")},
+    {"take_patience", call_take_patience, METH_NOARGS,
+     PyDoc_STR("take_patience($self, /)\n--\n\nWAIT: the old value, rather than this.")},
+    {"leave", call_leave, METH_NOARGS,
+     PyDoc_STR("leave($self, /)\n--\n\nThe old value; the call goes on without its "
+               "caller.")},
     {"take_failure", call_take_failure, METH_O,
      PyDoc_STR("take_failure($self, failure, /)\n--\n\nThe store failed.")},
     {"take_success", call_take_success, METH_NOARGS,
@@ -237,6 +335,12 @@ static PyMemberDef call_members[] = {
      "The flight that is led or followed, or None."},
     {"payload", T_OBJECT, offsetof(struct ckpy_call, payload), READONLY,
      "The frame to write."},
+    {"key", T_OBJECT, offsetof(struct ckpy_call, key), READONLY, "Canonical bytes."},
+    {"sides", T_OBJECT, offsetof(struct ckpy_call, sides), READONLY,
+     "Names of the version keys."},
+    {"fence", T_OBJECT, offsetof(struct ckpy_call, fence), READONLY,
+     "The fence that the claim saw, or None."},
+    {"mode", T_INT, offsetof(struct ckpy_call, mode), READONLY, "A MODE_ constant."},
     {"payload_ttl", T_LONGLONG, offsetof(struct ckpy_call, payload_ttl), READONLY,
      "Its lifetime in milliseconds; 0: no expiry."},
     {"ttl", T_LONGLONG, offsetof(struct ckpy_call, ttl), 0,
@@ -251,6 +355,14 @@ static PyGetSetDef call_getset[] = {
     {"transport", call_get_transport, NULL, "What to ask.", NULL},
     {"allowance", call_get_allowance, NULL, "Seconds for the store operation.", NULL},
     {"flight_timeout", call_get_flight_timeout, NULL, "Seconds to follow.", NULL},
+    {"soft_timeout", call_get_soft_timeout, NULL,
+     "Seconds after which the old value at hand is served; None: wait.", NULL},
+    {"hard_timeout", call_get_hard_timeout, NULL,
+     "Seconds after which the function has failed; None: never.", NULL},
+    {"lingered", call_get_lingered, NULL,
+     "Seconds that this call has waited for another process.", NULL},
+    {"wants_lock", call_get_wants_lock, NULL, "Does CLAIM ask for the lock?", NULL},
+    {"lock", call_get_lock, NULL, "Token of the lock that is held, or \"\".", NULL},
     {"leads", call_get_leads, NULL, "Is a flight of this call open?", NULL},
     {"tier", call_get_tier, NULL, "Where the value was found.", NULL},
     {"times", call_get_times, NULL, "(age, fresh, usable) of what was found.", NULL},
@@ -287,6 +399,8 @@ add_constants(PyObject *module)
         {"READ", CK_ACT_READ},
         {"DELETE", CK_ACT_DELETE},
         {"EVICT", CK_ACT_EVICT},
+        {"CLAIM", CK_ACT_CLAIM},
+        {"LINGER", CK_ACT_LINGER},
         {"RUN", CK_ACT_RUN},
         {"WRITE", CK_ACT_WRITE},
         {"FINAL", CK_ACT_FIRST_FINAL},

@@ -27,14 +27,28 @@ store_raised(struct ckpy_call *call)
 
 /* The hit of the store: no format string, no name to make. */
 static PyObject *
-ask_read(struct ckpy_call *call, PyObject *transport, PyObject *name, double seconds)
+ask_lookup(struct ckpy_call *call, PyObject *transport, PyObject *name, double seconds)
 {
     PyObject *timeout = PyFloat_FromDouble(seconds);
-    PyObject *args[] = {transport, name, timeout};
-    PyObject *reply = timeout == NULL
-                          ? NULL
-                          : PyObject_VectorcallMethod(call->state->read, args, 3, NULL);
+    PyObject *args[] = {transport, name, call->sides, timeout};
+    PyObject *reply =
+        timeout == NULL
+            ? NULL
+            : PyObject_VectorcallMethod(call->state->lookup, args, 4, NULL);
     Py_XDECREF(timeout);
+    return reply;
+}
+
+/* claim() and fill(): the plan says what with. */
+static PyObject *
+ask_with_request(struct ckpy_call *call, PyObject *transport, double seconds)
+{
+    PyObject *request = ckpy_call_request(call);
+    const char *method = call->action == CK_ACT_WRITE ? "fill" : "claim";
+    PyObject *reply = request == NULL ? NULL
+                                      : PyObject_CallMethod(transport, method, "Od",
+                                                            request, seconds);
+    Py_XDECREF(request);
     return reply;
 }
 
@@ -47,11 +61,10 @@ ask_transport(struct ckpy_call *call)
     if (transport == NULL)
         return NULL;
     switch (call->action) {
-    case CK_ACT_READ: return ask_read(call, transport, name, seconds);
-    case CK_ACT_WRITE:
-        return PyObject_CallMethod(transport, "write", "OOLd", name, call->payload,
-                                   (long long)call->payload_ttl, seconds);
-    default: return PyObject_CallMethod(transport, "delete", "(O)d", name, seconds);
+    case CK_ACT_READ: return ask_lookup(call, transport, name, seconds);
+    case CK_ACT_EVICT:
+        return PyObject_CallMethod(transport, "delete", "(O)d", name, seconds);
+    default: return ask_with_request(call, transport, seconds);
     }
 }
 
@@ -61,11 +74,37 @@ use_store(struct ckpy_call *call)
     PyObject *reply = ask_transport(call);
     if (reply == NULL)
         store_raised(call);
-    else if (call->action == CK_ACT_READ)
-        ckpy_call_take_reply(call, reply);
     else
-        ckpy_call_take_success(call);
+        switch (call->action) {
+        case CK_ACT_READ: ckpy_call_take_reply(call, reply); break;
+        case CK_ACT_WRITE: ckpy_call_take_filled(call, reply); break;
+        case CK_ACT_EVICT: ckpy_call_take_success(call); break;
+        default: ckpy_call_take_claim(call, reply); break;
+        }
     Py_XDECREF(reply);
+}
+
+/* What was raised while we waited ends the call. */
+static void
+take_pending(struct ckpy_call *call)
+{
+    PyObject *exception = ckpy_take_exception();
+    ckpy_call_take_exception(call, exception);
+    Py_XDECREF(exception);
+}
+
+/* Wait a moment for the process that holds the lock. */
+static void
+linger(struct ckpy_call *call)
+{
+    PyObject *again = PyObject_CallMethod(call->function->operations, "linger", "O",
+                                          (PyObject *)call);
+    int truth = again == NULL ? -1 : PyObject_IsTrue(again);
+    Py_XDECREF(again);
+    if (truth < 0)
+        take_pending(call);
+    else
+        ckpy_call_take_look(call, truth != 0);
 }
 
 static PyObject *
@@ -78,20 +117,11 @@ invoke(struct ckpy_call *call)
                : PyObject_Vectorcall(function, call->argv, call->nargsf, call->kwnames);
 }
 
-/* Call the user's function, under no lock, with the flight that we lead as the context's
- * current one. */
 static void
-run(struct ckpy_call *call)
+invoke_here(struct ckpy_call *call)
 {
-    PyObject *token = NULL, *value = NULL;
-    if (call->machine.leads)
-        token = PyContextVar_Set(call->state->current_flight, (PyObject *)call->flight);
-    if (token != NULL || !call->machine.leads)
-        value = invoke(call);
+    PyObject *value = invoke(call);
     PyObject *exception = value == NULL ? ckpy_take_exception() : NULL;
-    if (token != NULL && PyContextVar_Reset(call->state->current_flight, token) < 0)
-        PyErr_Clear();
-    Py_XDECREF(token);
     if (value != NULL)
         ckpy_call_take_value(call, value);
     else
@@ -100,29 +130,78 @@ run(struct ckpy_call *call)
     Py_XDECREF(exception);
 }
 
+/* In a thread of its own, which may outlast our patience. NULL: the call has been
+ * answered; otherwise the old value for the caller, and the call goes on without us. */
+static PyObject *
+invoke_apart(struct ckpy_call *call)
+{
+    PyObject *left = PyObject_CallMethod(call->function->operations, "run_apart", "O",
+                                         (PyObject *)call);
+    if (left == NULL)
+        take_pending(call);
+    else if (left == Py_None)
+        Py_CLEAR(left);
+    return left;
+}
+
+/* Call the user's function, under no lock, with the flight that we lead as the context's
+ * current one. As invoke_apart. */
+static PyObject *
+run(struct ckpy_call *call)
+{
+    const struct ckpy_policy *policy = &call->function->policy;
+    PyObject *token = NULL, *left = NULL;
+    if (call->machine.leads) {
+        token = PyContextVar_Set(call->state->current_flight, (PyObject *)call->flight);
+        if (token == NULL) {
+            take_pending(call);
+            return NULL;
+        }
+    }
+    if (CK_UNLIKELY(policy->soft_timeout != 0 || policy->hard_timeout != 0))
+        left = invoke_apart(call);
+    else
+        invoke_here(call);
+    PyObject *pending = PyErr_Occurred() ? ckpy_take_exception() : NULL;
+    if (token != NULL && PyContextVar_Reset(call->state->current_flight, token) < 0)
+        PyErr_Clear();
+    Py_XDECREF(token);
+    if (pending != NULL) {
+        ckpy_reraise(pending);
+        Py_DECREF(pending);
+    }
+    return left;
+}
+
+/* Follow, no longer than a stale value at hand makes it worth. */
 static void
 wait_for_leader(struct ckpy_call *call)
 {
-    enum ck_event event =
-        ckpy_flight_wait(call->flight, call->function->policy.flight_timeout);
-    if (event == CK_EV_ABORTED) {
-        PyObject *exception = ckpy_take_exception();
-        ckpy_call_take_exception(call, exception);
-        Py_XDECREF(exception);
-        return;
-    }
-    ckpy_call_answer(call, event);
+    const struct ckpy_policy *policy = &call->function->policy;
+    bool soft = ckpy_call_is_impatient(call);
+    int64_t patience = soft ? policy->soft_timeout : policy->flight_timeout;
+    enum ck_event event = ckpy_flight_wait(call->flight, patience);
+    if (event == CK_EV_ABORTED)
+        take_pending(call);
+    else
+        ckpy_call_answer(call, event == CK_EV_FLIGHT_TIMEOUT && soft
+                                   ? CK_EV_SOFT_TIMEOUT
+                                   : event);
 }
 
 PyObject *
 ckpy_call_drive(struct ckpy_call *call)
 {
     while (!ck_action_is_final(call->action)) {
+        PyObject *left = NULL;
         switch (call->action) {
-        case CK_ACT_RUN: run(call); break;
+        case CK_ACT_RUN: left = run(call); break;
         case CK_ACT_WAIT: wait_for_leader(call); break;
+        case CK_ACT_LINGER: linger(call); break;
         default: use_store(call); break;
         }
+        if (left != NULL)
+            return left;
     }
     return ckpy_call_finish(call);
 }

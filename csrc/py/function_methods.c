@@ -154,19 +154,25 @@ function_begin(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
     struct ckpy_function *self = (struct ckpy_function *)op;
     struct ckpy_lookup lookup;
-    if (nargs != 3 || !PyLong_Check(args[0]) || !PyTuple_CheckExact(args[1]) ||
-        !PyDict_CheckExact(args[2])) {
-        PyErr_SetString(PyExc_TypeError, "_begin(mode, args, kwargs)");
+    if ((nargs != 3 && nargs != 5) || !PyLong_Check(args[0]) ||
+        !PyTuple_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "_begin(mode, args, kwargs[, given, ttl])");
         return NULL;
     }
+    long long ttl = nargs == 5 ? PyLong_AsLongLong(args[4]) : -1;
+    if (ttl == -1 && PyErr_Occurred())
+        return NULL;
     struct ckpy_call *call = NULL;
     long mode = PyLong_AsLong(args[0]);
     if (look_up_call(self, args[1], args[2], &lookup) == 0) {
-        call = ckpy_call_new(self, (enum ck_mode)mode, &lookup, NULL, 0, NULL, false);
-        if (call != NULL) {
-            call->args = Py_NewRef(args[1]);
-            call->kwargs = Py_NewRef(args[2]);
+        call = ckpy_call_new_with(self, (enum ck_mode)mode, &lookup, args[1], args[2]);
+        if (call != NULL && nargs == 5) { /* nothing runs, and nothing is counted */
+            call->given = Py_NewRef(args[3]);
+            call->ttl = ttl;
+            call->silent = true;
         }
+        if (call != NULL)
+            ckpy_call_begin(call);
     }
     ck_buf_fini(&lookup.key);
     return (PyObject *)call;
@@ -183,15 +189,17 @@ function_drive(PyObject *op, PyObject *call)
     return ckpy_call_drive((struct ckpy_call *)call);
 }
 
+/* Memory's entry of a key; `any`: also one that has been invalidated. */
 static struct ck_entry *
-entry_of(struct ckpy_function *self, PyObject *key)
+entry_of(struct ckpy_function *self, PyObject *key, bool any)
 {
     if (self->memory == NULL)
         return NULL;
     const uint8_t *bytes = (const uint8_t *)PyBytes_AS_STRING(key);
     size_t len = (size_t)PyBytes_GET_SIZE(key);
     uint64_t hash = ck_store_hash(self->memory->store, self->owner, bytes, len);
-    return ck_store_find_any(self->memory->store, self->owner, hash, bytes, len);
+    return any ? ck_store_find_any(self->memory->store, self->owner, hash, bytes, len)
+               : ck_store_find(self->memory->store, self->owner, hash, bytes, len);
 }
 
 static int
@@ -209,11 +217,13 @@ static PyObject *
 function_forget(PyObject *op, PyObject *key)
 {
     struct ckpy_function *self = (struct ckpy_function *)op;
-    if (want_key(self, key) < 0)
+    if (!PyBytes_CheckExact(key)) {
+        PyErr_SetString(PyExc_TypeError, "a canonical key is bytes");
         return NULL;
+    }
     ckpy_call_mark(self, (const uint8_t *)PyBytes_AS_STRING(key),
                    (size_t)PyBytes_GET_SIZE(key));
-    struct ck_entry *entry = entry_of(self, key);
+    struct ck_entry *entry = entry_of(self, key, true);
     if (entry != NULL)
         ckpy_memory_remove(self->memory, entry);
     return PyBool_FromLong(entry != NULL);
@@ -225,7 +235,7 @@ function_store_key(PyObject *op, PyObject *key)
     struct ckpy_function *self = (struct ckpy_function *)op;
     return want_key(self, key) < 0
                ? NULL
-               : ckpy_store_key_make(self->prefix, self->identity, key);
+               : ckpy_function_store_key(self, key);
 }
 
 static PyObject *
@@ -237,6 +247,40 @@ function_sweep(PyObject *op, PyObject *Py_UNUSED(ignored))
     ckpy_call_mark(self, NULL, 0);
     if (self->memory != NULL && self->owner->entries != 0)
         ckpy_memory_sweep(self->memory, self->owner);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+function_expire(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    ckpy_call_mark(self, NULL, 0);
+    if (self->memory != NULL) /* NULL also before the first use */
+        ckpy_memory_expire(self->memory, self->owner);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+function_distrust(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    ckpy_call_mark_unheard(self);
+    if (self->memory != NULL)
+        ckpy_memory_expire(self->memory, self->owner);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+function_expire_tag(PyObject *op, PyObject *args)
+{
+    struct ckpy_function *self = (struct ckpy_function *)op;
+    unsigned short slot;
+    PyObject *name;
+    if (!PyArg_ParseTuple(args, "HU:_expire_tag", &slot, &name))
+        return NULL;
+    ckpy_call_mark_tagged(self, name);
+    if (self->memory != NULL)
+        ckpy_memory_expire_tag(self->memory, slot);
     Py_RETURN_NONE;
 }
 
@@ -300,7 +344,7 @@ forget_broken(struct ckpy_function *self, PyObject *key)
     if (!PyErr_ExceptionMatches(PyExc_Exception))
         return NULL;
     PyErr_Clear();
-    struct ck_entry *entry = entry_of(self, key);
+    struct ck_entry *entry = entry_of(self, key, true);
     if (entry != NULL)
         ckpy_memory_remove(self->memory, entry);
     Py_RETURN_NONE;
@@ -314,10 +358,9 @@ function_look(PyObject *op, PyObject *key)
     struct ckpy_function *self = (struct ckpy_function *)op;
     if (want_key(self, key) < 0)
         return NULL;
-    struct ck_entry *entry = entry_of(self, key);
+    struct ck_entry *entry = entry_of(self, key, false);
     int64_t now = ck_clock_now();
-    if (entry == NULL || entry->generation != self->owner->generation ||
-        entry->usable_until <= now)
+    if (entry == NULL || entry->usable_until <= now)
         Py_RETURN_NONE;
     int64_t created = entry->created, fresh = entry->fresh_until;
     int64_t usable = entry->usable_until;
@@ -388,6 +431,14 @@ PyMethodDef ckpy_function_methods[] = {
      PyDoc_STR("_store_key($self, key, /)\n--\n\nThe name in the store.")},
     {"_sweep", function_sweep, METH_NOARGS,
      PyDoc_STR("_sweep($self, /)\n--\n\nForget all entries in memory.")},
+    {"_expire", function_expire, METH_NOARGS,
+     PyDoc_STR("_expire($self, /)\n--\n\nForget all entries in memory, in constant\n"
+               "time; open calls fill nothing.")},
+    {"_distrust", function_distrust, METH_NOARGS,
+     PyDoc_STR("_distrust($self, /)\n--\n\nForget all entries in memory, which may have\n"
+               "missed an invalidation; open calls keep nothing there.")},
+    {"_expire_tag", function_expire_tag, METH_VARARGS,
+     PyDoc_STR("_expire_tag($self, slot, name, /)\n--\n\nThe same for a computed tag.")},
     {"_info", function_info, METH_NOARGS,
      PyDoc_STR("_info($self, /)\n--\n\nThe counters as a dict.")},
     {"_reset", function_reset, METH_NOARGS,

@@ -9,10 +9,13 @@
 #include "py/cached_function.h"
 #include "py/flag.h"
 #include "py/flight.h"
+#include "py/keyring.h"
 #include "py/memory.h"
 #include "py/state.h"
 #include "py/store_key.h"
+#include "py/subscriber.h"
 #include "py/values.h"
+#include "py/wire3.h"
 
 struct ckpy_state *
 ckpy_state_of(PyObject *module)
@@ -55,15 +58,17 @@ core_exec(PyObject *module)
 {
     struct ckpy_state *state = ckpy_state_of(module);
     state->current_flight = PyContextVar_New("cachekit_current_flight", NULL);
-    state->read = PyUnicode_InternFromString("read");
-    if (state->current_flight == NULL || state->read == NULL)
+    state->lookup = PyUnicode_InternFromString("lookup");
+    if (state->current_flight == NULL || state->lookup == NULL)
         return -1;
     if (ckpy_flag_exec(module, state) < 0 || ckpy_values_exec(module, state) < 0 ||
         ckpy_memory_exec(module, state) < 0 || ckpy_flight_exec(module, state) < 0 ||
         ckpy_function_exec(module, state) < 0 || ckpy_bound_exec(module, state) < 0 ||
         ckpy_call_exec(module, state) < 0 || ckpy_store_key_exec(module, state) < 0 ||
         ckpy_guard_exec(module, state) < 0 || ckpy_redis_exec(module, state) < 0 ||
-        ckpy_resp_exec(module, state) < 0)
+        ckpy_resp_exec(module, state) < 0 || ckpy_keyring_exec(module, state) < 0 ||
+        ckpy_wire3_exec(module, state) < 0 ||
+        ckpy_subscriber_exec(module, state) < 0)
         return -1;
     return 0;
 }
@@ -73,13 +78,15 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
 {
     struct ckpy_state *state = ckpy_state_of(module);
     Py_VISIT(state->flag_type);
+    Py_VISIT(state->keyring_type);
     Py_VISIT(state->memory_type);
     Py_VISIT(state->function_type);
     Py_VISIT(state->bound_type);
     Py_VISIT(state->flight_type);
     Py_VISIT(state->call_type);
+    Py_VISIT(state->subscriber_type);
     Py_VISIT(state->current_flight);
-    Py_VISIT(state->read);
+    Py_VISIT(state->lookup);
     Py_VISIT(state->errors);
     Py_VISIT(state->reduce);
     Py_VISIT(state->drive);
@@ -99,13 +106,15 @@ core_clear(PyObject *module)
 {
     struct ckpy_state *state = ckpy_state_of(module);
     Py_CLEAR(state->flag_type);
+    Py_CLEAR(state->keyring_type);
     Py_CLEAR(state->memory_type);
     Py_CLEAR(state->function_type);
     Py_CLEAR(state->bound_type);
     Py_CLEAR(state->flight_type);
     Py_CLEAR(state->call_type);
+    Py_CLEAR(state->subscriber_type);
     Py_CLEAR(state->current_flight);
-    Py_CLEAR(state->read);
+    Py_CLEAR(state->lookup);
     Py_CLEAR(state->errors);
     Py_CLEAR(state->reduce);
     Py_CLEAR(state->drive);

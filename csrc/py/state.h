@@ -16,14 +16,16 @@
 struct ckpy_state {
     /* immutable after module execution; owned */
     PyTypeObject *flag_type;
+    PyTypeObject *keyring_type;
     PyTypeObject *memory_type;
     PyTypeObject *function_type;
     PyTypeObject *bound_type;
     PyTypeObject *flight_type;
     PyTypeObject *call_type;
+    PyTypeObject *subscriber_type;
     PyObject *current_flight; /* ContextVar: the innermost flight whose function runs */
 
-    PyObject *read; /* the str "read": a method of transports */
+    PyObject *lookup; /* the str "lookup": a method of transports */
 
     uint64_t searches; /* of flights that wait for each other; guarded by the GIL */
 

@@ -5,8 +5,6 @@
 #include "py/errors.h"
 #include "py/state.h"
 
-#include "codec/ck_digest.h"
-
 static void
 to_hex(char *out, const uint8_t digest[CK_DIGEST_SIZE])
 {
@@ -17,12 +15,10 @@ to_hex(char *out, const uint8_t digest[CK_DIGEST_SIZE])
     }
 }
 
-static PyObject *
-with_digits(PyObject *prefix, struct ck_digest *state)
+PyObject *
+ckpy_store_key_of_digest(PyObject *prefix, const uint8_t digest[CK_DIGEST_SIZE])
 {
-    uint8_t digest[CK_DIGEST_SIZE];
     Py_ssize_t len;
-    ck_digest_final(state, digest);
     const char *text = PyUnicode_AsUTF8AndSize(prefix, &len);
     if (text == NULL)
         return NULL;
@@ -35,26 +31,36 @@ with_digits(PyObject *prefix, struct ck_digest *state)
     return name;
 }
 
+/* The length first, so that identity and key cannot run into each other. */
 static void
-update(struct ck_digest *state, PyObject *bytes)
+update(struct ck_digest *state, const void *data, size_t size)
 {
-    /* The length first, so that identity and key cannot run into each other. */
     uint8_t len[8];
-    uint64_t left = (uint64_t)PyBytes_GET_SIZE(bytes);
+    uint64_t left = size;
     for (size_t i = 0; i < sizeof len; i++, left >>= 8)
         len[i] = (uint8_t)left;
     ck_digest_update(state, len, sizeof len);
-    ck_digest_update(state, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    ck_digest_update(state, data, size);
+}
+
+void
+ckpy_store_key_digest(uint8_t out[CK_DIGEST_SIZE], PyObject *identity,
+                      const uint8_t *key, size_t len)
+{
+    struct ck_digest state;
+    ck_digest_init(&state, NULL, 0);
+    update(&state, PyBytes_AS_STRING(identity), (size_t)PyBytes_GET_SIZE(identity));
+    update(&state, key, len);
+    ck_digest_final(&state, out);
 }
 
 PyObject *
 ckpy_store_key_make(PyObject *prefix, PyObject *identity, PyObject *key)
 {
-    struct ck_digest state;
-    ck_digest_init(&state, NULL, 0);
-    update(&state, identity);
-    update(&state, key);
-    return with_digits(prefix, &state);
+    uint8_t digest[CK_DIGEST_SIZE];
+    ckpy_store_key_digest(digest, identity, (const uint8_t *)PyBytes_AS_STRING(key),
+                          (size_t)PyBytes_GET_SIZE(key));
+    return ckpy_store_key_of_digest(prefix, digest);
 }
 
 static PyObject *

@@ -9,6 +9,18 @@
 
 #include "py/ckpy.h"
 
+#include "codec/ck_digest.h"
+
+/* The digest that names an entry: of `identity` (bytes) and `len` bytes of canonical
+ * key. */
+void
+ckpy_store_key_digest(uint8_t out[CK_DIGEST_SIZE], PyObject *identity,
+                      const uint8_t *key, size_t len);
+
+/* `prefix` and the digits of a digest. */
+PyObject *
+ckpy_store_key_of_digest(PyObject *prefix, const uint8_t digest[CK_DIGEST_SIZE]);
+
 /* `prefix` (str, ends in ":") and the digits of `identity` and `key` (bytes). A new str,
  * or NULL with an exception. */
 PyObject *
