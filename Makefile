@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PYTEST_ARGS ?=
+SECONDS ?= 600
+SEED ?=
 CSRC := $(shell find csrc -name '*.[ch]')
 CTEST = $(MAKE) --no-print-directory -s -f tools/ctest.mk -j$(JOBS)
 
@@ -19,7 +21,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .PHONY: help system build demo test test-c test-py test-all bench bench-quick
 .PHONY: lint lint-code typing format sanitize sanitize-c sanitize-py valgrind coverage
-.PHONY: clean distclean
+.PHONY: soak clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -68,6 +70,9 @@ test-py: build ## run the Python tests (PYTEST_ARGS="-k name" chooses)
 
 test-all: test-c ## run the tests on Python 3.10 to 3.13 where present
 	@tools/test-interpreters
+
+soak: build ## trouble for SECONDS=600; SEED=n chooses it, and repeats it
+	@PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS) $(SEED:%=--seed %)
 
 bench: build $(VENV)/.benched ## measure against the rivals, print the table
 	@$(BIN)/python benchmarks/run.py

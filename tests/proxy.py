@@ -52,9 +52,11 @@ class Proxy:
         self._swallow_requests = False
         self._swallow_replies = False
         self._held = False
+        self._shut_replies = False
         self._trickle: tuple[int, float] | None = None
         self._reorder = 0
         self._transform: Callable[[bytes], bytes] | None = None
+        self._only: bool | None = None
 
     @property
     def url(self) -> str:
@@ -68,6 +70,11 @@ class Proxy:
             self._reset_modes()
             self._listen()
             self._changed.notify_all()
+
+    def only(self, *, listening: bool) -> None:
+        """What is commanded concerns only the connections that have subscribed to
+        something, or only the others; until heal()."""
+        self._set(_only=listening)
 
     def delay(self, seconds: float) -> None:
         """Hand over each piece of a reply `seconds` after it came."""
@@ -100,6 +107,20 @@ class Proxy:
     def transform(self, change: Callable[[bytes], bytes]) -> None:
         """Hand over change(bytes) in place of each piece of a reply."""
         self._set(_transform=change)
+
+    def shut_replies(self) -> None:
+        """Half-close: say on each connection that no reply will follow (FIN), and go on
+        taking requests; on new connections at once."""
+        self._set(_shut_replies=True)
+        for link in self._current():
+            link.shut_replies()
+
+    def forget(self) -> None:
+        """Lose the open connections without a word, as a firewall does that forgot
+        them: nothing passes on them any more. New ones work."""
+        with self._changed:
+            for link in self._links:
+                link.silent = True
 
     def refuse(self) -> None:
         """Stop listening and reset what is open: connecting is refused until heal()."""
@@ -198,6 +219,8 @@ class Proxy:
                 self._threads = [one for one in self._threads if one.is_alive()]
                 self._spawn(link.move_requests)
                 self._spawn(link.move_replies)
+                if self._shut_replies:
+                    link.shut_replies()
 
     def _connect(self) -> socket.socket:
         if isinstance(self.target, str):
@@ -222,6 +245,8 @@ class _Link:
         self.passed = 0  # bytes of replies handed over since the last command
         self.asked = False  # a request passed that no reply has followed yet
         self.silent = False  # lost something: says nothing any more
+        self.listens = False  # has subscribed
+        self.shut = False  # has told the client that no reply will follow
         self.ended = False
         self.waiting = b""  # replies kept back by reorder()
         self.collected: list[bytes] = []
@@ -230,7 +255,8 @@ class _Link:
         proxy = self.proxy
         while data := _receive(self.client):
             with proxy._changed:
-                if proxy._swallow_requests:
+                self.listens = self.listens or b"SUBSCRIBE" in data
+                if proxy._swallow_requests and self._is_meant():
                     self.silent = True
                 if self.silent:
                     continue
@@ -253,12 +279,14 @@ class _Link:
             if self.asked:
                 self.asked = False
                 proxy.round_trips += 1
-            if proxy._delay > 0:
+            if proxy._delay > 0 and self._is_meant():
                 self._sleep(proxy._delay, lambda: proxy._delay == 0)
-            proxy._changed.wait_for(lambda: not proxy._held or self._over())
-            if proxy._swallow_replies:
+            proxy._changed.wait_for(
+                lambda: not (proxy._held and self._is_meant()) or self._over()
+            )
+            if proxy._swallow_replies and self._is_meant():
                 self.silent = True
-            if self.silent:
+            if self.silent or self.shut:
                 return not self._over()
             if proxy._transform is not None:
                 data = proxy._transform(data)
@@ -284,6 +312,9 @@ class _Link:
                         return False
         return True
 
+    def _is_meant(self) -> bool:
+        return self.proxy._only is None or self.proxy._only == self.listens
+
     def _over(self) -> bool:
         return self.ended or self.proxy._closed
 
@@ -307,6 +338,11 @@ class _Link:
         if self.proxy._reorder <= 1:
             replies, self.waiting = replies + self.waiting, b""
         return replies
+
+    def shut_replies(self) -> None:
+        self.shut = True
+        with contextlib.suppress(OSError):
+            self.client.shutdown(socket.SHUT_WR)
 
     def end(self, reset: bool) -> None:
         proxy = self.proxy

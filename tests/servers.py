@@ -321,6 +321,15 @@ class RedisServer(_Server):
         with self.client() as client:
             return client.call(*words)
 
+    def begin(self, *arguments: str) -> None:
+        """start() with more options, for once, and without waiting for an answer."""
+        usual = self.arguments
+        self.arguments = (*usual, *arguments)
+        try:
+            self._launch(self.folder / "log")
+        finally:
+            self.arguments = usual
+
     def _is_ready(self) -> bool:
         with self.client(timeout=1.0) as client:
             return client.call("PING") == "PONG"

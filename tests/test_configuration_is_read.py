@@ -36,7 +36,7 @@ from cachekit import (
 from cachekit._config import FIELDS
 from cachekit._errors import BackendConnectionError
 from cachekit._options import OPTIONS, PRESETS, FunctionOptions
-from cachekit.backends import MemoryBackend, RedisBackend
+from basic_store import BasicStore
 
 #: A wait that a healthy run never sees the end of (seconds).
 LONG = 20.0
@@ -45,7 +45,7 @@ LONG = 20.0
 # ---- what experiments are made of ----------------------------------------------------
 
 
-class Shelf(MemoryBackend):
+class Shelf(BasicStore):
     """A store that notes what it is asked."""
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from together import MAX, background, wait_until
 
 from cachekit import Cache, CacheConfig
+from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 
 
@@ -182,7 +183,7 @@ def test_an_older_async_run_fills_nothing(newer: str) -> None:
     asyncio.run(main())
 
 
-class PausedStore(MemoryBackend):
+class PausedStore(BasicStore):
     """A store that stops in the middle of a delete or a write, once."""
 
     def __init__(self, method: str) -> None:

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from cachekit import Cache, CacheConfig, CacheMiss, SerializationError
+from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 from cachekit.serializers import PickleSerializer
 
@@ -174,7 +175,7 @@ def test_a_serializer_of_ones_own_gets_a_tuple_as_it_is():
 
 @pytest.mark.parametrize("nonsense", [b"data", (b"data",), ("text", 1), (1, 2, 3)])
 def test_a_backend_that_answers_nonsense_counts_as_failing(nonsense, caplog):
-    class Nonsense(MemoryBackend):
+    class Nonsense(BasicStore):
         address = f"a store that answers {nonsense!r}"  # records are made once for each
 
         def read(self, key, timeout):

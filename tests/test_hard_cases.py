@@ -13,6 +13,7 @@ import pytest
 from faces import FACES, Face
 
 from cachekit import Cache, CacheConfig
+from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 
 LONG = 20.0
@@ -164,7 +165,7 @@ def test_who_is_stopped_while_reading_is_stopped(face: Face) -> None:
 # ---- time, as a hostile store tells it -----------------------------------------------
 
 
-class Telling(MemoryBackend):
+class Telling(BasicStore):
     """Says of every entry that it has `remaining` ms to live."""
 
     remaining: int | None = None
@@ -209,7 +210,7 @@ def test_an_entry_without_end_is_served_whenever_it_says_it_was_made(
 ) -> None:
     from cachekit import NEVER
 
-    class Dated(MemoryBackend):
+    class Dated(BasicStore):
         def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
             at = data.index(struct.pack("<Q", wall(data)))
             forged = data[:at] + struct.pack("<Q", created) + data[at + 8 :]
@@ -391,11 +392,11 @@ def test_a_place_survives_an_exception_between_taking_and_using_it() -> None:
     sys.settrace(trace)
     try:
         with pytest.raises(Stopped):
-            limited.read("key", 1.0)
+            limited.lookup("key", (), 1.0)
     finally:
         sys.settrace(former)
     assert limit.figures["in_use"] == 0
-    assert limited.read("key", 0.1) is None
+    assert limited.lookup("key", (), 0.1) == (None, -2, ())
 
 
 def test_leaving_twice_makes_no_second_place() -> None:
@@ -406,7 +407,7 @@ def test_leaving_twice_makes_no_second_place() -> None:
     held = limit.take(1.0)
     for _ in range(3):
         with pytest.raises(PoolTimeout):
-            Limited(MemoryBackend(), limit).read("key", 0.001)
+            Limited(MemoryBackend(), limit).lookup("key", (), 0.001)
     limit.give_back(held)
     assert limit.figures == {"limit": 1, "in_use": 0, "waiting": 0, "skipped": 3}
 
@@ -465,7 +466,7 @@ def test_kept_invalidations_hold_for_functions_of_every_preset(face: Face) -> No
     from cachekit import Invalidation
     from cachekit._errors import BackendReplyError
 
-    class Refusing(MemoryBackend):
+    class Refusing(BasicStore):
         refuses = False
 
         def delete(self, keys: Any, timeout: float) -> int:

@@ -18,6 +18,7 @@ from servers import RedisServer, free_port
 
 import cachekit
 from cachekit import BackendConnectionError, Cache, CacheConfig, health
+from basic_store import BasicStore
 from cachekit.backends import MemoryBackend, RedisBackend
 from cachekit.health import SLOW_MS, describe, liveness, readiness
 
@@ -51,7 +52,7 @@ def nowhere(**config: Any) -> Cache:
     return Cache(CacheConfig(redis_url=url, **config))
 
 
-class Scripted(MemoryBackend):
+class Scripted(BasicStore):
     """A store whose PING does what it is told."""
 
     asyncio = None  # type: ignore[assignment]
@@ -77,7 +78,7 @@ def test_memory_only_is_healthy(face: Face) -> None:
     assert report["latency_ms"] is None
     assert report["circuit_breaker"] == {"state": "closed", "failure_count": 0}
     assert report["pool"] is None
-    assert report["fenced"] is False
+    assert report["fenced"] is True
     assert report["errors"] == report["warnings"] == []
     assert face.do(cache, "ping") is True
     assert face.do(cache, "health_check") is True

@@ -25,7 +25,7 @@ from cachekit import (
 )
 from cachekit._core import pack_commands
 from cachekit._pending import AsyncCareful, Careful, Pending
-from cachekit.backends import MemoryBackend
+from basic_store import BasicStore
 from cachekit.backends._redis_sweep import Sweep
 
 DELIVERED, QUEUED = Invalidation.DELIVERED, Invalidation.QUEUED
@@ -37,7 +37,7 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
         yield face
 
 
-class Store(MemoryBackend):
+class Store(BasicStore):
     """A store that does as it is told, in both ways, and notes what it is asked."""
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from cachekit import Cache, CacheConfig, PoolTimeout
 from cachekit._limit import AsyncLimited, Limit, Limited
+from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 
 
@@ -36,7 +37,7 @@ class Gate:
         with self.lock:
             self.inside -= 1
 
-    def read(self, key: str, timeout: float) -> str:
+    def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> str:
         self._enter(key)
         try:
             self.open.wait(timeout)
@@ -46,7 +47,7 @@ class Gate:
 
 
 class AsyncGate(Gate):
-    async def read(self, key: str, timeout: float) -> str:  # type: ignore[override]
+    async def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> str:  # type: ignore[override]
         self._enter(key)
         try:
             while not self.open.is_set():
@@ -86,7 +87,7 @@ def test_no_more_threads_than_the_limit_are_inside() -> None:
     results: list[str] = []
 
     def job(i: int) -> Callable[[], None]:
-        return lambda: results.append(transport.read(str(i), 5.0))
+        return lambda: results.append(transport.lookup(str(i), (), 5.0))
 
     def opener() -> None:
         until(lambda: limit.figures["waiting"] == 7)
@@ -104,7 +105,7 @@ def test_places_are_given_in_the_order_of_asking() -> None:
     transport = Limited(gate, limit)
     threads = []
     for i in range(6):
-        thread = threading.Thread(target=transport.read, args=(str(i), 5.0))
+        thread = threading.Thread(target=transport.lookup, args=(str(i), (), 5.0))
         thread.start()
         threads.append(thread)
         until(lambda i=i: limit.figures["waiting"] == i)  # type: ignore[misc]
@@ -119,12 +120,12 @@ def test_places_are_given_in_the_order_of_asking() -> None:
 def test_excess_is_skipped_at_its_deadline_and_counted() -> None:
     gate, limit = Gate(), Limit(1)
     transport = Limited(gate, limit)
-    thread = threading.Thread(target=transport.read, args=("first", 5.0))
+    thread = threading.Thread(target=transport.lookup, args=("first", (), 5.0))
     thread.start()
     until(lambda: gate.inside == 1)
     began = time.monotonic()
     with pytest.raises(PoolTimeout) as caught:
-        transport.read("second", 0.05)
+        transport.lookup("second", (), 0.05)
     assert 0.04 < time.monotonic() - began < 1.0
     assert caught.value.kind == "busy"
     assert caught.value.counts is False
@@ -132,19 +133,19 @@ def test_excess_is_skipped_at_its_deadline_and_counted() -> None:
     gate.open.set()
     thread.join(5)
     assert_all_free(limit)
-    assert transport.read("third", 1.0) == "third"
+    assert transport.lookup("third", (), 1.0) == "third"
 
 
 def test_time_spent_in_line_is_taken_off_the_deadline() -> None:
     given: list[float] = []
 
     class Store:
-        def read(self, key: str, timeout: float) -> None:
+        def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> None:
             given.append(timeout)
 
     limit = Limit(1)
     place = limit.take(1.0)
-    thread = threading.Thread(target=Limited(Store(), limit).read, args=("k", 5.0))
+    thread = threading.Thread(target=Limited(Store(), limit).lookup, args=("k", (), 5.0))
     thread.start()
     until(lambda: limit.figures["waiting"] == 1)
     time.sleep(0.05)
@@ -155,13 +156,13 @@ def test_time_spent_in_line_is_taken_off_the_deadline() -> None:
 
 def test_a_failing_operation_gives_its_place_back() -> None:
     class Store:
-        def read(self, key: str, timeout: float) -> None:
+        def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> None:
             raise OSError
 
     limit = Limit(1)
     for _ in range(3):
         with pytest.raises(OSError):
-            Limited(Store(), limit).read("k", 1.0)
+            Limited(Store(), limit).lookup("k", (), 1.0)
     assert_all_free(limit)
 
 
@@ -195,7 +196,7 @@ def test_no_more_tasks_than_the_limit_are_inside() -> None:
     transport = AsyncLimited(gate, limit)
 
     async def main() -> list[str]:
-        tasks = [asyncio.create_task(transport.read(str(i), 5.0)) for i in range(10)]
+        tasks = [asyncio.create_task(transport.lookup(str(i), (), 5.0)) for i in range(10)]
         await asyncio.sleep(0.01)
         assert limit.figures == {"limit": 3, "in_use": 3, "waiting": 7, "skipped": 0}
         gate.open.set()
@@ -212,10 +213,10 @@ def test_a_task_that_waits_too_long_is_skipped() -> None:
     transport = AsyncLimited(gate, limit)
 
     async def main() -> None:
-        first = asyncio.create_task(transport.read("first", 5.0))
+        first = asyncio.create_task(transport.lookup("first", (), 5.0))
         await asyncio.sleep(0)
         with pytest.raises(PoolTimeout, match="busy"):
-            await transport.read("second", 0.02)
+            await transport.lookup("second", (), 0.02)
         gate.open.set()
         await first
 
@@ -229,9 +230,9 @@ def test_a_cancelled_waiter_leaves_the_line() -> None:
     transport = AsyncLimited(gate, limit)
 
     async def main() -> None:
-        first = asyncio.create_task(transport.read("first", 5.0))
-        second = asyncio.create_task(transport.read("second", 5.0))
-        third = asyncio.create_task(transport.read("third", 5.0))
+        first = asyncio.create_task(transport.lookup("first", (), 5.0))
+        second = asyncio.create_task(transport.lookup("second", (), 5.0))
+        third = asyncio.create_task(transport.lookup("third", (), 5.0))
         await asyncio.sleep(0)
         second.cancel()
         gate.open.set()
@@ -267,7 +268,7 @@ def test_an_operation_cancelled_inside_gives_its_place_back() -> None:
     limit = Limit(1)
 
     async def main() -> None:
-        task = asyncio.create_task(AsyncLimited(AsyncGate(), limit).read("k", 5.0))
+        task = asyncio.create_task(AsyncLimited(AsyncGate(), limit).lookup("k", (), 5.0))
         await asyncio.sleep(0.01)
         assert limit.figures["in_use"] == 1
         task.cancel()
@@ -310,12 +311,12 @@ def test_threads_and_loops_share_one_count() -> None:
 
     def threads() -> None:
         for i in range(50):
-            blocking.read(str(i), 5.0)
+            blocking.lookup(str(i), (), 5.0)
             seen.append(gate.inside + async_gate.inside)
 
     def loop() -> None:
         async def main() -> None:
-            await asyncio.gather(*(awaitable.read(str(i), 5.0) for i in range(100)))
+            await asyncio.gather(*(awaitable.lookup(str(i), (), 5.0) for i in range(100)))
 
         asyncio.run(main())
 
@@ -326,7 +327,7 @@ def test_threads_and_loops_share_one_count() -> None:
     assert_all_free(limit)
 
 
-class Slow(MemoryBackend):
+class Slow(BasicStore):
     """A store that holds a read until it is told."""
 
     def __init__(self) -> None:

@@ -21,6 +21,7 @@ from cachekit import (
     Invalidation,
     SerializationError,
 )
+from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 
 
@@ -38,7 +39,7 @@ class Clock:
         return self.now
 
 
-class Broken(MemoryBackend):
+class Broken(BasicStore):
     """A store that refuses everything while ``down``."""
 
     down = True

@@ -172,3 +172,32 @@ def read_all(client):
     while piece := client.sock.recv(4096):
         data += piece
     return data
+
+
+def test_a_half_closed_connection_takes_requests_and_answers_no_more(
+    client, proxy, redis_server
+):
+    client.call("PING")
+    proxy.shut_replies()
+    assert client.sock.recv(1) == b""
+    client.send("SET", "key", "heard")
+    deadline = time.monotonic() + 5
+    while redis_server.call("GET", "key") != b"heard":
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    with connect(proxy) as another:
+        assert another.sock.recv(1) == b""
+    proxy.heal()
+    with connect(proxy) as another:
+        assert another.call("PING") == "PONG"
+
+
+def test_a_forgotten_connection_is_silent_and_new_ones_work(client, proxy):
+    client.call("PING")
+    proxy.forget()
+    client.send("PING")
+    client.sock.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        client.sock.recv(1)
+    with connect(proxy) as another:
+        assert another.call("PING") == "PONG"

@@ -122,3 +122,21 @@ def _runs(pid):
         )
     except OSError:
         return False
+
+
+def test_redis_can_be_begun_with_more_options_for_once(own_redis):
+    def answer() -> bytes | None:
+        try:
+            return own_redis.call("CONFIG", "GET", "maxclients")[1]
+        except OSError:
+            return None
+
+    usual = answer()
+    own_redis.kill()
+    own_redis.begin("--maxclients", "77")
+    deadline = time.monotonic() + 5
+    while answer() != b"77":
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    own_redis.restart()
+    assert answer() == usual

@@ -17,12 +17,12 @@ from cachekit import (
     PoolTimeout,
 )
 from cachekit._store import SharedStore
-from cachekit.backends import MemoryBackend
+from basic_store import BasicStore
 
 _numbers = itertools.count()
 
 
-class Store(MemoryBackend):
+class Store(BasicStore):
     """A store that fails as it is told, under an address of its own."""
 
     failure: Exception | None = None
@@ -45,7 +45,7 @@ def make(**config: Any) -> tuple[Store, SharedStore]:
 def use(store: SharedStore, times: int = 1) -> None:
     for _ in range(times):
         try:
-            store.use("read", "key")
+            store.use("lookup", "key", ())
         except Exception:
             pass
 
@@ -124,11 +124,11 @@ def test_a_skipped_operation_says_so() -> None:
     backend.failure = BackendConnectionError("down")
     use(store)
     with pytest.raises(BackendUnavailable):
-        store.use("read", "key")
+        store.use("lookup", "key", ())
 
     async def main() -> None:
         with pytest.raises(BackendUnavailable):
-            await store.ause("read", "key")
+            await store.ause("lookup", "key", ())
 
     asyncio.run(main())
 
@@ -143,7 +143,7 @@ def test_a_cancelled_operation_is_no_failure() -> None:
     backend.asyncio = Stalled  # type: ignore[method-assign,assignment]
 
     async def main() -> None:
-        task = asyncio.create_task(store.ause("read", "key"))
+        task = asyncio.create_task(store.ause("lookup", "key", ()))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from cachekit import BackendConnectionError, BackendTimeout, Cache, CacheConfig
+from basic_store import BasicStore
 from cachekit.backends import AsyncBackend, MemoryBackend
 from cachekit.backends._threads import InThreads
 
 
-class Blocking(MemoryBackend):
+class Blocking(BasicStore):
     """A store without an asyncio face, which notes the threads that it is used from."""
 
     asyncio = None  # type: ignore[assignment]
