@@ -25,8 +25,12 @@ FOLDER = OUT / "rivals" / sys.implementation.cache_tag
 
 #: Module: what pip is asked for.
 RIVALS = {
+    "aiocache": "aiocache>=0.12",
     "cachebox": "cachebox",
     "cachetools": "cachetools",
+    "cashews": "cashews>=7",
+    "cryptography": "cryptography>=42",
+    "dogpile": "dogpile.cache>=1.3",
     "glide_sync": "valkey-glide-sync",
     "hiredis": "hiredis>=3",
     "msgpack": "msgpack>=1",

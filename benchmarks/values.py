@@ -65,3 +65,33 @@ def document() -> dict[str, Any]:
         }
 
     return {"version": 3, "total": 30, "people": [person(n) for n in range(30)]}
+
+
+def small() -> dict[str, Any]:
+    """A dict of four scalars."""
+    return {"id": 48213, "name": "Amber Ridge", "active": True, "score": 87.25}
+
+
+def two_hundred_bytes() -> dict[str, Any]:
+    """A dict that packs to about 200 bytes."""
+    return {**ten_keys(), "note": "Amber ridge, the upper valley, by the quarry"}
+
+
+def thousand_dicts() -> list[dict[str, Any]]:
+    """Rows of a table."""
+    chance = random.Random(3)
+    return [
+        {
+            "id": number,
+            "name": chance.choice(_WORDS),
+            "score": chance.random(),
+            "active": chance.random() < 0.5,
+        }
+        for number in range(1000)
+    ]
+
+
+def long_text() -> str:
+    """A str of 1 MiB that no compression shrinks by much."""
+    chance = random.Random(4)
+    return "".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=1 << 20))

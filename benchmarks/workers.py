@@ -24,30 +24,55 @@ HERE = Path(__file__).resolve().parent
 
 
 class Worker:
-    """A child that answers lines."""
+    """A child that answers lines. `path` is its PYTHONPATH, ours unless given."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], path: str | None = None) -> None:
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        if path is not None:
+            environment["PYTHONPATH"] = path
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env=environment,
             text=True,
         )
 
-    def ask(self, *words: object) -> float:
-        """Have it do something; returns the seconds. Raises Unavailable."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def say(self, *words: object) -> None:
+        """Have it do something. Raises Unavailable."""
+        assert self.process.stdin is not None
         try:
             self.process.stdin.write(" ".join(map(str, words)) + "\n")
             self.process.stdin.flush()
-            answer = self.process.stdout.readline()
         except OSError:
-            answer = ""
-        if not answer.strip().isdigit():
-            raise Unavailable(f"{self.process.args[0]} stopped working")
+            raise self._stopped() from None
+
+    def answer(self) -> str:
+        """What it says to that. Raises Unavailable."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        if not line:
+            raise self._stopped()
+        return line
+
+    def ask(self, *words: object) -> float:
+        """Have it do something; returns the seconds. Raises Unavailable."""
+        self.say(*words)
+        answer = self.answer()
+        if not answer.isdigit():
+            raise Unavailable(answer)
         return int(answer) / 1e9
+
+    def _stopped(self) -> Unavailable:
+        words = " ".join(map(str, self.process.args))
+        return Unavailable(f"stopped working: {words}")
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -82,7 +82,9 @@ async def _use_store(call: Call, action: int) -> int:
     try:
         transport = call.transport
         if action == READ:
-            found = await transport.lookup(call.store_key, call.sides, call.allowance)
+            found = await transport.lookup(
+                call.store_key, call.lookup_sides, call.allowance
+            )
             return call.take_reply(found)
         plan = call.function._plan
         if action == WRITE:

@@ -12,7 +12,7 @@ from cachekit import _core
 from cachekit._checks import UNSET
 from cachekit._config import CacheConfig
 from cachekit._functions import CachedClassMethod, is_async, look_like_a_function
-from cachekit._index import Index
+from cachekit._members import Members
 from cachekit._logging import default_log
 from cachekit._options import PRESETS, FunctionOptions
 
@@ -71,7 +71,7 @@ class Cache(Factory):
         self._stores: dict[Any, SharedStore] = {}
         self._identities: Identities | None = None
         self._functions: WeakSet[_core.CachedFunction] = WeakSet()  # with a plan
-        self._index = Index()  # the same, by what invalidates their entries
+        self._members = Members()  # the same, by what invalidates their entries
         self._named: dict[Any, Names] = {}
         self._own: tuple[SharedStore | None, Names] | None = None
         self._disabled: Any = None  # a ContextVar, made by the first disabled()
@@ -412,21 +412,21 @@ class Cache(Factory):
         self, versions: list[tuple[SharedStore | None, str, str]]
     ) -> None:
         for _, _, name in versions:
-            self._index.expire(name)
+            self._members.expire(name)
 
     def _join(self, function: _core.CachedFunction, plan: Plan) -> None:
         """The function has a plan: from now on invalidations reach it."""
         self._functions.add(function)
-        self._index.add(function, plan.version_names, plan.computes_tags)
+        named_by: dict[str, Any] = {
+            "channel": plan.channel,
+            "version_keys": plan.version_names,
+            "function_id": plan.function_id,
+            "computed_tags": plan.computes_tags,
+        }
+        self._members.add(function, prefix=None, **named_by)
         if plan.store is not None and plan.memory is not None:
             plan.store.coherence.join(
-                function,
-                channel=plan.channel,
-                version_keys=plan.version_names,
-                function_id=plan.function_id,
-                store_prefix=plan.prefix,
-                computed_tags=plan.computes_tags,
-                tracking=plan.digests,
+                function, store_prefix=plan.prefix, tracking=plan.tracks, **named_by
             )
 
     # -- health -----------------------------------------------------------------------
@@ -539,6 +539,7 @@ def _after_fork() -> None:
     """Whoever held a lock when the process forked is not in the child."""
     for cache in list(_all):
         cache._lock = RLock()
+        cache._members.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

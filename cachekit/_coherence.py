@@ -29,7 +29,6 @@ from cachekit import _core
 from cachekit._logging import default_log
 from cachekit._members import Members
 from cachekit._messages import ENTRY, VERSION, parse
-from cachekit._versions import is_tag_key, tag_slot
 from cachekit._waiters import Waiters
 
 TYPE_CHECKING = False
@@ -262,14 +261,7 @@ class Coherence:
 
     def local_version(self, name: str) -> None:
         """A version key is gone: for all functions whose entries may carry it."""
-        expired = self._members.by("version", name)
-        for function in expired:
-            function._expire()
-        if is_tag_key(name):
-            slot = tag_slot(name)
-            for function in self._members.by("tags", None):
-                if function not in expired:
-                    function._expire_tag(slot, name)
+        self._members.expire(name)
 
     def flush(self) -> None:
         """Drop what memory holds of all functions here."""

@@ -249,24 +249,12 @@ class CacheConfig:
                 hint="Give one of them, or the same number",
             )
 
-    def require_built(self, *, encryption: bool | None = None) -> None:
-        """Raise ``NotBuiltYet`` for a setting that this version only knows by name.
-
-        ``encryption=False`` is a function that opts out of it: for such a one a
-        master key changes nothing.
-        """
+    def require_built(self) -> None:
+        """Raise ``NotBuiltYet`` for a setting that this version only knows by name."""
         for name, value in self._given.items():
             field = _BY_NAME[name]
-            if field.built or value == field.default:
-                continue
-            if encryption is False and name in _OF_ENCRYPTION:
-                continue
-            if name in _OF_ENCRYPTION:
-                raise NotBuiltYet(
-                    self._called(name),
-                    hint="Unset it, or opt out with encryption=False on the function",
-                )
-            raise NotBuiltYet(self._called(name))
+            if not field.built and value != field.default:
+                raise NotBuiltYet(self._called(name))
         if self.redis_url is not None:
             from cachekit.backends._url import parse_redis_url
 
@@ -303,8 +291,6 @@ class CacheConfig:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._given, self._origin)
 
-
-_OF_ENCRYPTION = ("master_key", "previous_master_keys", "encryption_fail_closed")
 
 
 class _Reader:

@@ -440,7 +440,6 @@ FIELDS: tuple[Field, ...] = (
         Maybe(MasterKey()),
         "Encrypts every entry; `encryption=False` on a function opts out.",
         secret=True,
-        built=False,
     ),
     Field(
         "previous_master_keys",
@@ -448,7 +447,6 @@ FIELDS: tuple[Field, ...] = (
         MasterKeys(),
         "Former master keys, still read.",
         secret=True,
-        built=False,
         doc_default="none",
     ),
     Field(
@@ -457,14 +455,12 @@ FIELDS: tuple[Field, ...] = (
         Flag(),
         "Raise `DecryptionError` for an entry that is not authentic, instead of "
         "computing it anew.",
-        built=False,
     ),
     Field(
         "tenant",
         "default",
         Tenant(),
         "Whose entries these are: part of every key.",
-        built=False,
     ),
     Field(
         "wire",

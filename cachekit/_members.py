@@ -6,6 +6,8 @@ from __future__ import annotations
 import weakref
 from _thread import RLock
 
+from cachekit._versions import is_tag_key, tag_slot
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +121,17 @@ class Members:
         """Those of that name."""
         several = self._index.get((kind, name))
         return _living(several) if several else []
+
+    def expire(self, name: str) -> None:
+        """A version key is gone: so is, in memory, all that may carry it."""
+        expired = self.by("version", name)
+        for function in expired:
+            function._expire()
+        if is_tag_key(name):
+            slot = tag_slot(name)
+            for function in self.by("tags", None):
+                if function not in expired:
+                    function._expire_tag(slot, name)
 
     def __len__(self) -> int:
         return len(self.all())

@@ -14,7 +14,7 @@ from cachekit._core import (
     CachedFunction,
     Call,
 )
-from cachekit._errors import CacheMiss, LoaderTimeout
+from cachekit._errors import CacheMiss, ConfigurationError, LoaderTimeout
 from cachekit._plan import mode_of
 from cachekit._types import CacheInfo, Entry, Invalidation, Strategy
 
@@ -83,7 +83,8 @@ class _Common:
 
     @staticmethod
     def _gone(fn: CachedFunction, key: bytes) -> list[Gone]:
-        return [fn._plan.gone(fn._store_key(key), key)]
+        gone: list[Gone] = fn._plan.gone(fn, key)
+        return gone
 
     @staticmethod
     def _is_off(fn: CachedFunction) -> bool:
@@ -247,9 +248,15 @@ def _conclude(run: RunApart, call: Call) -> None:
 
 
 def _whole(fn: CachedFunction) -> list[tuple[Any, str, str]]:
-    """The version key of a function, as something to be forgotten."""
+    """The version keys of a function, as something to be forgotten."""
     plan = fn._plan
-    return [(plan.store, plan.channel, plan.version_key)]
+    if not plan.own_versions:
+        raise ConfigurationError(
+            f"{plan.name} has no entries of its own: with full_key= they belong to the "
+            "namespace",
+            hint="Use cache.clear(namespace=), or key= in place of full_key=",
+        )
+    return [(plan.store, plan.channel, name) for name in plan.version_keys]
 
 
 def _refresh(call: Call) -> None:

@@ -166,6 +166,38 @@ class Schema(Check):
         return value
 
 
+class MasterKey(Check):
+    accepted = "hexadecimal digits, at least 64 of them"
+    takes = gives = "str"
+
+    def check(self, value: Any) -> str:
+        from cachekit._errors import invalid_master_key
+        from cachekit._fields import is_master_key
+
+        if not isinstance(value, str) or not is_master_key(value):
+            raise invalid_master_key()
+        return value
+
+
+class Tenant(Check):
+    accepted = (
+        "a text of 1 to 200 printable characters, a callable of the arguments that "
+        "returns one, or a ContextVar"
+    )
+    takes = gives = "str | Callable[..., str] | ContextVar[str]"
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if not 1 <= len(value) <= 200 or not value.isprintable():
+                raise ValueError
+            return str(value)
+        if not callable(value) and not (
+            hasattr(value, "get") and hasattr(value, "reset")
+        ):
+            raise TypeError
+        return value
+
+
 class BackendChoice(Check):
     accepted = (
         "None for memory only, a URL (redis://, rediss://, unix://), or a backend "
@@ -537,21 +569,33 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "encryption",
         None,
-        Later("bool | None", None, False),
-        "Whether entries are encrypted.",
+        Maybe(Flag()),
+        "Whether entries are encrypted; True requires a master key, False opts out of "
+        "one.",
+        doc_default="where there is a master key",
     ),
-    Option("master_key", None, Later("str | None", None), "The master key."),
+    Option(
+        "master_key",
+        None,
+        Maybe(MasterKey()),
+        "The master key of this function, in place of the configuration's.",
+        doc_default="`master_key`",
+    ),
     Option(
         "tenant",
         None,
-        Later("str | Callable[..., str] | ContextVar[str] | None", None, "default"),
-        "Whose entries these are.",
+        Maybe(Tenant()),
+        "Whose entries these are: a text, a callable of the arguments, or a "
+        "`ContextVar`. One tenant never reads the entries of another.",
+        doc_default="`tenant`",
     ),
     Option(
         "fail_closed",
         None,
-        Later("bool | None", None, False),
-        "Raise for an entry that is not authentic.",
+        Maybe(Flag()),
+        "Raise `DecryptionError` for an entry that is not authentic, in place of "
+        "calling the function.",
+        doc_default="`encryption_fail_closed`",
     ),
     Option("interop", None, Later("str | None", None), "A name other languages share."),
     Option(

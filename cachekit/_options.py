@@ -109,9 +109,8 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "secure",
-            "`production`, and every entry encrypted. Needs `CACHEKIT_MASTER_KEY`: "
-            "E001 without one, E002 where it is none. Encryption is not part of this "
-            "version: with a good key it raises `NotBuiltYet`.",
+            "`production`, and every entry encrypted, in the store and in memory. "
+            "Needs `CACHEKIT_MASTER_KEY`: E001 without one, E002 where it is none.",
             {**_PRODUCTION, "encryption": True},
         ),
         Preset(
@@ -261,9 +260,8 @@ class FunctionOptions:
         for name in given:
             if name not in chosen.takes:
                 raise _unknown(chosen, name)
-        if chosen.options.get("encryption") or given.get("encryption") is True:
-            required_by = "encryption" if "encryption" in given else chosen.called
-            require_encryption(required_by, given, config)
+        if given.get("encryption", chosen.options.get("encryption")) is True:
+            require_master_key(given, config)
         judged = {name: _judge(name, value) for name, value in given.items()}
         _check_together(chosen, judged)
         values = {option.name: option.default for option in OPTIONS}
@@ -402,13 +400,11 @@ def _check_together(preset: Preset, judged: Mapping[str, Any]) -> None:
         raise ValueError("l1_enabled=False and backend=None leave no place to cache in")
 
 
-def require_encryption(
-    required_by: str, given: Mapping[str, Any], config: CacheConfig | None = None
-) -> NoReturn:
-    """What a function that must be encrypted gets: E001, E002, or ``NotBuiltYet``.
-
-    ``required_by`` is the option that says it must. The key is the keyword's, else the
-    configuration's, else the environment's.
+def require_master_key(
+    given: Mapping[str, Any], config: CacheConfig | None = None
+) -> None:
+    """Raise E001 where a function that must be encrypted has no key, E002 for a bad
+    one. The key is the keyword's, else the configuration's, else the environment's.
     """
     import os
 
@@ -423,7 +419,6 @@ def require_encryption(
         raise missing_master_key()
     if not isinstance(key, str) or not is_master_key(key):
         raise invalid_master_key()
-    raise NotBuiltYet(required_by, hint="Encryption is not part of this version")
 
 
 if TYPE_CHECKING:

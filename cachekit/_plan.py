@@ -13,6 +13,8 @@ import sys
 from cachekit import _core
 from cachekit._checks import NEVER_NS, to_ns
 from cachekit._messages import channel_of, entry_message, wake_message
+from cachekit._names import tenant_prefix
+from cachekit._secrets import DEFAULT_TENANT, keyring_for
 from cachekit._logging import default_log
 from cachekit._signature import bind
 from cachekit._versions import (
@@ -26,7 +28,7 @@ from cachekit._versions import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from cachekit._cache import Cache
@@ -89,7 +91,7 @@ class Plan:
         self.name = identity.name
         # what the core reads
         self.identity = identity.data
-        self.prefix = prefix
+        self.prefix = self._plain_prefix = prefix
         self.signature = signature
         self.memory = memory
         self.off = cache._off
@@ -103,11 +105,37 @@ class Plan:
         if store is not None:
             self.transport = store.asyncio if is_async else store.blocking
             self.careful = store.async_careful if is_async else store.careful
+        self._read_secrets(options)
         self._read_options(options)
         self.store_budget = 0 if store is None else int(store.timeout * 1e9)
         self._read_versions(options, own_versions)
         log = default_log()
         self._log = log
+
+    def _read_secrets(self, options: FunctionOptions) -> None:
+        """Whose entries these are, and under which keys."""
+        config = self.cache.config
+        tenant = config.tenant if options.tenant is None else options.tenant
+        self.keyring = keyring_for(options, config)
+        #: How often an entry has a name: under each master key.
+        self.rings = 1 if self.keyring is None else self.keyring.count
+        self.fail_closed = (
+            config.encryption_fail_closed
+            if options.fail_closed is None
+            else options.fail_closed
+        )
+        self.tenant_of = None if isinstance(tenant, str) else _asking(tenant)
+        self.tenant = tenant if isinstance(tenant, str) else ""
+        if self.tenant_of is None and self.tenant != DEFAULT_TENANT:
+            self.prefix = self.prefix_of(self.tenant)
+            if self.keyring is None:
+                self.identity += b"@" + self.tenant.encode()
+
+    def prefix_of(self, tenant: str) -> str:
+        """What the store keys of a tenant begin with."""
+        if tenant == DEFAULT_TENANT:
+            return self._plain_prefix
+        return tenant_prefix(self.options.namespace, self.name, tenant)
 
     def _read_options(self, options: FunctionOptions) -> None:
         serializer = options.serializer
@@ -128,7 +156,10 @@ class Plan:
         self.schema = -1 if options.schema is None else _fingerprint(options.schema)
         self.locks = options.distributed_lock
         self.early = options.early_refresh
-        self.digests = options.coherence == "tracking"
+        self.tracks = options.coherence == "tracking"
+        self.digests = (
+            self.tracks or self.keyring is not None or self.tenant_of is not None
+        )
         self._fence_ttl_ms = -(-options.fence_ttl_ns // 1_000_000)
         self.ttl_jitter = options.ttl_jitter
         self.max_value_size = options.max_value_size
@@ -155,20 +186,26 @@ class Plan:
         store, space = self.store, options.namespace
         versioned = store is not None and store.versioned
         self.own_versions = own
-        self.version_key = function_key(self.prefix, self.identity)
-        self.function_id = function_id(self.version_key)
         self.namespace_key = namespace_key(space)
         self.channel = channel_of(space)
-        names = [self.version_key] if own else []
-        names.append(self.namespace_key)
-        tags = options.tags
-        self._tags = tags if callable(tags) else None
-        if not callable(tags):
-            names += [tag_key(space, tag) for tag in tags]
-        #: Names of the version keys, those of computed tags aside.
-        self.version_names = tuple(names)
-        self.computes_tags = self._tags is not None
+        self.computes_tags = callable(options.tags)
         self.tags_of = self._tags_of if self.computes_tags else None
+        # Where entries are encrypted the names of versions are keyed, too, for all
+        # tenants alike; under each master key there is another one.
+        self._name_keys = [
+            b"" if self.keyring is None else self.keyring.derive("", "names", which)
+            for which in range(self.rings)
+        ]
+        #: For each master key the function's version key, and all names that entries
+        #: depend on, those of computed tags aside.
+        self.version_keys = [
+            function_key(self._plain_prefix, self.identity, key=key)
+            for key in self._name_keys
+        ]
+        self._names = [self._fixed_names(which) for which in range(self.rings)]
+        self.version_key = self.version_keys[0]
+        self.version_names = self._names[0]
+        self.function_id = function_id(self.version_key)
         self.sides = self.version_names if versioned else ()
         self.claims = versioned
         self.hearing = None
@@ -178,6 +215,17 @@ class Plan:
         stale = max(options.stale_ttl_ns, options.stale_if_error_ttl_ns)
         life = self.ttl + stale if self.ttl else to_ns(self.cache.config.default_ttl)
         self._life_ms = 0 if life >= NEVER_NS else -(-life // 1_000_000)
+
+    def _fixed_names(self, which: int) -> tuple[str, ...]:
+        """Version keys under master key number ``which``."""
+        tags = self.options.tags
+        own = (self.version_keys[which],) if self.own_versions else ()
+        given = () if callable(tags) else self._tag_names(tags, which)
+        return (*own, self.namespace_key, *given)
+
+    def _tag_names(self, tags: Iterable[str], which: int) -> tuple[str, ...]:
+        space, key = self.options.namespace, self._name_keys[which]
+        return tuple(tag_key(space, tag, key=key) for tag in tags)
 
     def _lifetime_of(self, value: Any) -> int:
         """``ttl=callable``: the callable's answer, judged like any ttl."""
@@ -202,11 +250,35 @@ class Plan:
         self, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> tuple[tuple[str, ...], bytes]:
         """``tags=callable``: the version keys of a call, and its slots in memory."""
-        assert self._tags is not None
-        tags = judge_tags(self._tags(*args, **(kwargs or {})))
-        keys = [tag_key(self.options.namespace, tag) for tag in tags]
-        slots = b"".join(tag_slot(key).to_bytes(2, sys.byteorder) for key in keys)
-        return (*self.version_names, *keys), slots
+        names = self._tag_names(self._tags(args, kwargs), 0)
+        slots = b"".join(tag_slot(name).to_bytes(2, sys.byteorder) for name in names)
+        return (*self.version_names, *names), slots
+
+    def _tags(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> tuple[str, ...]:
+        tags = self.options.tags
+        assert callable(tags)
+        return judge_tags(tags(*args, **(kwargs or {})))
+
+    def lookup_sides(self, call: _core.Call) -> tuple[str, ...]:
+        """What is read beside an entry while former master keys are configured: its
+        version keys, then for each of those its name and version keys under that."""
+        sides = list(call.sides)
+        tags = self._tags(call.args, call.kwargs) if self.computes_tags else ()
+        for which in range(1, self.rings):
+            sides.append(call.function._store_key(call.key, which))
+            if call.sides:
+                sides += (*self._names[which], *self._tag_names(tags, which))
+        return tuple(sides)
+
+    def _others(self, call: _core.Call) -> tuple[tuple[str, bytes], ...]:
+        """The entry's names under former master keys, and what is said of each."""
+        store_key, key = call.function._store_key, call.key
+        return tuple(
+            (store_key(key, which), self._message(key, which))
+            for which in range(1, self.rings)
+        )
 
     def claim_request(self, call: _core.Call) -> Claim:
         """What the store is told before the function runs."""
@@ -223,6 +295,7 @@ class Plan:
             lock_ms=LOCK_MS if call.wants_lock else 0,
             head=replaces and not deletes and (self.version >= 0 or self.schema >= 0),
             delete=deletes,
+            others=self._others(call) if replaces else (),
             channel=self.channel,
             message=self._message(call.key) if deletes else None,
         )
@@ -242,6 +315,7 @@ class Plan:
             fence=call.fence,
             lock=call.lock,
             sides=call.sides if outlives and self.claims else (),
+            others=self._others(call),
             channel=self.channel,
             message=self._message(call.key) if tells else None,
             wake=self._wake(call.store_key) if call.lock else b"",
@@ -255,30 +329,37 @@ class Plan:
         key = call.store_key
         return hold(self.store, key, token, LOCK_MS, self.channel, self._wake(key))
 
-    def _message(self, key: bytes) -> bytes:
+    def _message(self, key: bytes, which: int = 0) -> bytes:
         assert self.store is not None
-        return entry_message(self.store.coherence.origin, self.function_id, key)
+        function = function_id(self.version_keys[which])
+        name = key[32 * which : 32 * which + 32] if self.digests else key
+        return entry_message(self.store.coherence.origin, function, name)
 
     def _wake(self, store_key: str) -> bytes:
         assert self.store is not None
         return wake_message(self.store.coherence.origin, store_key)
 
-    def gone(self, store_key: str, key: bytes) -> Gone:
-        """One entry, as something to be removed."""
+    def gone(self, function: _core.CachedFunction, key: bytes) -> list[Gone]:
+        """One entry under all its names, as something to be removed."""
         from cachekit._pending import Gone
 
-        whole = self.gone_whole(self.version_names[0])
-        return Gone(store_key, False, self.channel, self._message(key), whole)
-
-    def gone_whole(self, name: str) -> Gone:
-        """A version key, as something to be removed."""
         assert self.store is not None
-        return gone_version(self.store, self.channel, name)
+        return [
+            Gone(
+                function._store_key(key, which),
+                False,
+                self.channel,
+                self._message(key, which),
+                gone_version(self.store, self.channel, self._names[which][0]),
+            )
+            for which in range(self.rings)
+        ]
 
     def keep_invalidation(self, call: _core.Call) -> None:
         """The store did not take an invalidation."""
         assert self.store is not None
-        self.store.pending.keep(self.gone(call.store_key, call.key))
+        for gone in self.gone(call.function, call.key):
+            self.store.pending.keep(gone)
 
     def report(self, event: str, detail: Any) -> None:
         """Something worth a record happened. Never the arguments, never the value."""
@@ -394,6 +475,15 @@ def gone_version(store: SharedStore, channel: str, name: str) -> Gone:
 
     message = version_message(store.coherence.origin, name)
     return Gone(name, True, channel, message, None)
+
+
+def _asking(tenant: Any) -> Callable[..., str]:
+    """``tenant=`` of each call: a callable of the arguments, or a ContextVar."""
+    get = getattr(tenant, "get", None)
+    if get is None or not hasattr(tenant, "reset"):
+        asking: Callable[..., str] = tenant
+        return asking
+    return lambda *_, **__: get()
 
 
 def _fingerprint(schema: Any) -> int:

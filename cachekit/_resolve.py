@@ -33,7 +33,7 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
     function = wrapper.__wrapped__
     with cache._lock:
         config = cache.config
-        config.require_built(encryption=options.encryption)
+        config.require_built()
         options = options.resolve(config)
         if options.debug:
             enable_debug()

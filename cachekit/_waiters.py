@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Those in this process who wait for somebody else's lock to be released.
 
-A waiter is registered before it first looks whether the lock is still held; a wake from
-then on is not lost: the next wait returns at once. Waits are for threads or for tasks;
-both return early when woken and never later than asked.
+A waiter is registered before it looks whether the lock is still held; a wake from then
+on is not lost: the next wait returns at once. The same holds for one who closes a
+waiter, looks, and registers another. Waits are for threads or for tasks; both return
+early when woken and never later than asked.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Waiter", "Waiters"]
+
+#: Keys whose waiters have left that are remembered: they may be back in a moment.
+_MAX_LEFT = 1000
 
 
 class Waiter:
@@ -92,6 +96,8 @@ class Waiters:
         # Re-entrant: a finalizer that runs inside may leave or come.
         self._lock = RLock()
         self._waiters: dict[str, dict[int, Waiter]] = {}  # guarded by _lock
+        #: Keys that were left -> whether a wake has come since; guarded by _lock
+        self._left: dict[str, bool] = {}
 
     def __len__(self) -> int:
         return sum(map(len, list(self._waiters.values())))
@@ -101,27 +107,35 @@ class Waiters:
         waiter = Waiter(self, store_key)
         with self._lock:
             self._waiters.setdefault(store_key, {})[id(waiter)] = waiter
+            if self._left.pop(store_key, False):
+                waiter.wake()
         return waiter
 
     def remove(self, waiter: Waiter) -> None:
         with self._lock:
             several = self._waiters.get(waiter.store_key, {})
+            if id(waiter) not in several:
+                return  # it has been closed before
+            self._left[waiter.store_key] = self._left.pop(waiter.store_key, False)
+            while len(self._left) > _MAX_LEFT:
+                del self._left[next(iter(self._left))]
             several.pop(id(waiter), None)
             if not several:
                 self._waiters.pop(waiter.store_key, None)
 
     def wake(self, store_key: str) -> None:
         """Wake those who wait for that key. Any thread; never blocks for long."""
-        if store_key in self._waiters:
-            with self._lock:
-                several = list(self._waiters.get(store_key, {}).values())
-            for waiter in several:
-                waiter.wake()
+        with self._lock:
+            if store_key in self._left:
+                self._left[store_key] = True
+            several = list(self._waiters.get(store_key, {}).values())
+        for waiter in several:
+            waiter.wake()
 
     def after_fork(self) -> None:
         """In a forked child: they have stayed with the parent."""
         self._lock = RLock()
-        self._waiters = {}
+        self._waiters, self._left = {}, {}
 
 
 def _finish(future: Future[None]) -> None:

@@ -120,7 +120,7 @@ class Proxy:
         them: nothing passes on them any more. New ones work."""
         with self._changed:
             for link in self._links:
-                link.silent = True
+                link.silent = link.silent or link._is_meant()
 
     def refuse(self) -> None:
         """Stop listening and reset what is open: connecting is refused until heal()."""

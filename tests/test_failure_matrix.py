@@ -157,7 +157,7 @@ def test_what_nobody_notices_is_not_logged_as_a_failure(state, kind, world):
 @kinds
 def test_what_the_store_did_not_take_is_logged_once(state, kind, world):
     row = row_of(state, kind, world)
-    assert row.events.count("store_failed") == 1
+    assert row.events.count(state.said) == 1
 
 
 @every_state

@@ -160,10 +160,30 @@ def test_no_memory_may_not_miss_it_for_longer_than_a_flight(history):
     found_one(history, "delivered 1.1")
 
 
-def test_what_was_queued_elsewhere_binds_nobody_else(history):
+def test_what_is_queued_elsewhere_binds_nobody_else(history):
     history.run("w0.0.1", 10.0)
+    history.trouble(9.0, 25.0)
     history.invalidated(OWN, 10.1, 10.2, outcome="queued")
-    history.read(OTHER, 30.0, "w0.0.1", 10.0)
+    history.read(OTHER, 24.9 + 2 * HEARD, "w0.0.1", 10.0)
+    assert history.found == []
+
+
+def test_what_was_queued_is_delivered_when_the_store_is_back(history):
+    history.run("w0.0.1", 10.0)
+    history.trouble(9.0, 25.0)
+    history.invalidated(OWN, 10.1, 10.2, outcome="queued")
+    history.read(OTHER, 25.1 + 2 * HEARD, "w0.0.1", 10.0)
+    found_one(history, "which was queued")
+
+
+def test_who_died_delivers_nothing_any_more(history):
+    history.model.joined(OWN, 0.0)
+    history.run("w0.0.1", 10.0)
+    history.trouble(9.0, 25.0)
+    history.invalidated(OWN, 10.1, 10.2, outcome="queued")
+    history.model.feed([("mark", OWN, 20.0, None)])
+    history.model.left(OWN)
+    history.read(OTHER, 26.0 + 2 * HEARD, "w0.0.1", 10.0)
     assert history.found == []
 
 

@@ -733,9 +733,11 @@ def flood(redis_server: RedisServer) -> Iterator[RedisServer]:
     thread.join()
 
 
-def run(server: RedisServer, code: str, expected: int = 0) -> None:
+def run(
+    server: RedisServer, code: str, expected: int = 0, program: str = PROGRAM
+) -> None:
     result = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", PROGRAM + code, str(server.port)],
+        [sys.executable, "-X", "faulthandler", "-c", program + code, str(server.port)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -765,6 +767,26 @@ def test_exits_during_traffic(flood: RedisServer, end: str, code: int) -> None:
 
 def test_start_at_exit(flood: RedisServer) -> None:
     run(flood, "    atexit.register(traffic)\n")
+
+
+def test_start_after_the_end_does_nothing(redis_server: RedisServer) -> None:
+    code = """if True:
+    import atexit, sys
+
+    @atexit.register
+    def late():
+        one = Subscriber(
+            RedisSettings(host="127.0.0.1", port=int(sys.argv[1])),
+            on_messages=print, on_state=print,
+        )
+        one.subscribe(["a"])
+        one.start()
+        assert one.wait(20) == 0 and not one.running and one.stop()
+
+    from cachekit._core import Subscriber
+    from cachekit.backends._redis_settings import RedisSettings
+"""
+    run(redis_server, code, program="")
 
 
 def test_exit_while_it_connects() -> None:

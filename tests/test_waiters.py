@@ -68,7 +68,26 @@ def test_who_has_left_is_forgotten(waiters: Waiters) -> None:
     waiter.close()
     waiter.close()
     waiters.wake(KEY)
-    assert not waiter.wait(0)
+    assert not waiter.wait(0)  # it is another's, should one come
+
+
+def test_a_wake_between_two_waiters_is_not_lost(waiters: Waiters) -> None:
+    with waiters.register(KEY) as waiter:
+        assert not waiter.wait(0)
+    waiters.wake(KEY)
+    for woken in (True, False):
+        with waiters.register(KEY) as waiter:
+            assert waiter.wait(0) == woken
+            assert not waiter.wait(0)
+
+
+def test_keys_that_were_left_are_forgotten_in_time(waiters: Waiters) -> None:
+    for number in range(3000):
+        waiters.register(f"key {number}").close()
+    assert len(waiters._left) == 1000
+    waiters.wake("key 0")
+    with waiters.register("key 0") as waiter:
+        assert not waiter.wait(0)
 
 
 def test_a_task_is_woken_from_another_thread(waiters: Waiters) -> None:

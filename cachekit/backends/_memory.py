@@ -114,8 +114,12 @@ class MemoryBackend:
             lock, busy = self._take_lock(key, request.lock_ms)
             numbers = tuple(self._version(side, life) for side in request.sides)
             head = self._get(self._entries, key) if request.head else None
+            for other, _ in request.others:
+                self._outdate(other, request.replace, request.delete)
         if request.delete:
             self._publish(request.channel, request.message)
+            for _, message in request.others:
+                self._publish(request.channel, message)
         return Claimed(
             fence.decode(),
             lock.decode(),
@@ -136,10 +140,22 @@ class MemoryBackend:
                 del self._sides[fence]
             for side in request.sides if stored else ():
                 self._extend(side, request.ttl_ms)
+            for other, _ in request.others:
+                self._outdate(other, True, True)
             awaited = self._let_go(key, request.lock)
         self._publish(request.channel, request.message if stored else None)
+        if stored and request.message is not None:
+            for _, message in request.others:
+                self._publish(request.channel, message)
         self._publish(request.channel, request.wake if awaited else None)
         return stored
+
+    def _outdate(self, key: str, fence: bool, entry: bool) -> None:
+        """Holds the lock."""
+        if fence:
+            self._sides.pop(fence_key(key), None)
+        if entry:
+            self._entries.pop(key, None)
 
     def remove(self, request: Removal, timeout: float) -> None:
         """Invalidate entries and versions, and tell."""

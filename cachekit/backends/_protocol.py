@@ -119,6 +119,9 @@ class Claim(NamedTuple):
     #: Where, and what, to publish when ``delete``; None: nothing.
     channel: str = ""
     message: bytes | None = None
+    #: Further names of the entry, with what is published of each: ``replace`` and
+    #: ``delete`` hold for them as well.
+    others: tuple[tuple[str, bytes], ...] = ()
 
 
 class Claimed(NamedTuple):
@@ -154,6 +157,9 @@ class Fill(NamedTuple):
     message: bytes | None = None
     #: Published when the lock is released and somebody waits for it.
     wake: bytes = b""
+    #: Further names of the entry, which are removed, with what is published of each
+    #: when there is a ``message``.
+    others: tuple[tuple[str, bytes], ...] = ()
 
 
 class Removal(NamedTuple):

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["RedisBackend"]
+__all__ = ["PING_INTERVAL", "RedisBackend"]
+
+#: Seconds between two questions whether a subscription still stands.
+PING_INTERVAL = 5.0
 
 
 class RedisBackend:
@@ -141,7 +144,12 @@ class RedisBackend:
 
         ``callbacks``  ``on_messages`` and ``on_state``, see ``_core.Subscriber``
         """
-        return Subscriber(self.settings, deadline=self.timeout, **callbacks)
+        return Subscriber(
+            self.settings,
+            deadline=self.timeout,
+            ping_interval=PING_INTERVAL,
+            **callbacks,
+        )
 
     def pool_stats(self) -> dict[str, Any]:
         """Figures of the pool of blocking connections."""

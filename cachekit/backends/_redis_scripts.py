@@ -334,6 +334,25 @@ def _is_number(reply: Any) -> bool:
     return type(reply) is bytes and len(reply) == 16 and not reply.strip(_DIGITS)
 
 
+def _outdated(request: Claim) -> list[Command]:
+    """What a claim says of the entry's further names."""
+    if request.delete:
+        return _removed(request, True)
+    if request.replace:
+        return [("DEL", fence_key(name)) for name, _ in request.others]
+    return []
+
+
+def _removed(request: Claim | Fill, tells: bool) -> list[Command]:
+    """The entry's further names are removed, and where it ``tells``, that is told."""
+    commands: list[Command] = []
+    for name, message in request.others:
+        commands += [("DEL", fence_key(name)), ("DEL", name)]
+        if tells:
+            commands.append(("PUBLISH", request.channel, message))
+    return commands
+
+
 class Talks:
     """The operations on one server, and whether it takes scripts.
 
@@ -371,10 +390,11 @@ class Talks:
                     *(() if message is None else (message,)),
                 ),
                 *(VERSION.on(side)(_token(), life) for side in request.sides),
+                *_outdated(request),
             ]
             replies = yield from self._scripted(commands)
             if replies is not None:
-                return self._claimed(replies, lock)
+                return self._claimed(replies[: 1 + len(request.sides)], lock)
         return (yield from self._plain_claim(request, life))
 
     def _claimed(self, replies: list[Any], lock: str) -> Claimed:
@@ -405,6 +425,7 @@ class Talks:
             optional.insert(0, ("DEL", fence_key(key)))
         if request.delete and request.message is not None:
             optional.append(("PUBLISH", request.channel, request.message))
+        optional += _outdated(request)
         if request.head:
             optional.append(("GETRANGE", key, 0, _HEAD - 1))
         first = optional[: int(request.delete)]
@@ -429,6 +450,7 @@ class Talks:
                 ("SET", key, request.data, *(("PX", ttl_ms) if ttl_ms else ())),
                 *(_extension(side, ttl_ms) for side in sides),
                 *(("PUBLISH", request.channel, text) for text in tail),
+                *_removed(request, message is not None),
             ]
             replies = yield commands
             self._raise(replies[:1])
@@ -446,6 +468,7 @@ class Talks:
                 *tail,
             ),
             *(VERSION.on(side)("", ttl_ms) for side in sides),
+            *_removed(request, message is not None),
         ]
         # Refused now, and not when it was claimed: nobody can say whether it still may.
         answer = yield from self._scripted(commands)

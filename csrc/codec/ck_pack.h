@@ -54,6 +54,7 @@ enum ck_ext {
     CK_EXT_ENUM = 31,
     CK_EXT_DATACLASS = 32,
     CK_EXT_NAMED_TUPLE = 33,
+    CK_EXT_MODEL = 34,
 };
 
 enum {

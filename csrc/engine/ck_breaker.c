@@ -103,6 +103,15 @@ ck_breaker_fini(struct ck_breaker *breaker)
 }
 
 void
+ck_breaker_close(struct ck_breaker *breaker, int64_t now)
+{
+    struct ck_breaker_change change;
+    ck_mutex_lock(&breaker->lock);
+    turn_locked(breaker, CK_BREAKER_CLOSED, now, &change);
+    ck_mutex_unlock(&breaker->lock);
+}
+
+void
 ck_breaker_after_fork(struct ck_breaker *breaker)
 {
     /* Another thread of the parent may hold the old lock; it is not destroyed. */
@@ -176,9 +185,10 @@ leave_closed_locked(struct ck_breaker *breaker, enum ck_verdict verdict, int64_t
         breaker->pause = CK_BREAKER_PROBE_FIRST;
         atomic_store_explicit(&breaker->unsettled, false, memory_order_relaxed);
     }
-    else if (verdict == CK_VERDICT_FAILURE) {
+    else if (verdict != CK_VERDICT_NEUTRAL) {
         count_failure_locked(breaker);
-        if (breaker->failures >= breaker->options.failure_threshold)
+        if (verdict == CK_VERDICT_FAILURE &&
+            breaker->failures >= breaker->options.failure_threshold)
             turn_locked(breaker, CK_BREAKER_OPEN, now, change);
     }
 }
@@ -194,7 +204,7 @@ leave_half_open_locked(struct ck_breaker *breaker, enum ck_verdict verdict, int6
         if (breaker->successes >= breaker->options.success_threshold)
             turn_locked(breaker, CK_BREAKER_CLOSED, now, change);
     }
-    else if (verdict == CK_VERDICT_FAILURE) {
+    else if (verdict != CK_VERDICT_NEUTRAL) {
         /* The operation was a probe too, and it failed. */
         count_failure_locked(breaker);
         lengthen_pause_locked(breaker);
@@ -214,9 +224,10 @@ ck_breaker_leave(struct ck_breaker *breaker, struct ck_ticket ticket,
     *change = (struct ck_breaker_change){state, state};
     if (ticket.epoch != word >> 2)
         return false;
-    if (state == CK_BREAKER_CLOSED && verdict != CK_VERDICT_FAILURE &&
+    if (state == CK_BREAKER_CLOSED &&
         (verdict == CK_VERDICT_NEUTRAL ||
-         !atomic_load_explicit(&breaker->unsettled, memory_order_relaxed)))
+         (verdict == CK_VERDICT_SUCCESS &&
+          !atomic_load_explicit(&breaker->unsettled, memory_order_relaxed))))
         return true;
 
     ck_mutex_lock(&breaker->lock);

@@ -46,12 +46,15 @@ enum ck_verdict {
     CK_VERDICT_SUCCESS = 0,
     CK_VERDICT_FAILURE = 1, /* a store failure that counts */
     CK_VERDICT_NEUTRAL = 2, /* cancelled, or says nothing about the store */
+    CK_VERDICT_NOTED = 3,   /* a failure that counts and does not open a closed breaker:
+                               other operations are answered */
 };
 
 /* Leave to use the store. */
 struct ck_ticket {
     uint64_t epoch; /* the period it belongs to; 0: not admitted */
     bool full;      /* for the giver: the operation has the full allowance of time */
+    uint64_t writes; /* for the giver: the period of a second breaker; 0: there is none */
 };
 
 /* What a call changed; `from == to`: nothing. A call changes the state at most once. */
@@ -103,6 +106,11 @@ ck_breaker_init(struct ck_breaker *breaker, const struct ck_breaker_options *opt
                 int64_t now);
 void
 ck_breaker_fini(struct ck_breaker *breaker);
+
+/* Begin a closed period, as if nothing had happened, but for the pause between probes.
+ * Results of operations that are under way will not count. */
+void
+ck_breaker_close(struct ck_breaker *breaker, int64_t now);
 
 /* In the child of a fork: the lock is made anew, half-open slots of threads that do not
  * exist here are given back. No other thread may use the breaker meanwhile. */

@@ -5,7 +5,7 @@
 #define MAX_HALVINGS 4u
 
 void
-ck_patience_init(struct ck_patience *patience, int64_t full, bool returns)
+ck_patience_init(struct ck_patience *patience, int64_t full, int64_t returns)
 {
     patience->full = full;
     patience->returns = returns;
@@ -13,13 +13,13 @@ ck_patience_init(struct ck_patience *patience, int64_t full, bool returns)
     atomic_init(&patience->full_at, 0);
 }
 
-/* True for one caller: until it has come back, and a second more, the others are given
+/* True for one caller: until it has come back, and `returns` more, the others are given
  * less. */
 static bool
 claim_full(struct ck_patience *patience, int64_t now)
 {
     int64_t at = atomic_load_explicit(&patience->full_at, memory_order_relaxed);
-    int64_t next = ck_clock_add(ck_clock_add(now, patience->full), CK_PATIENCE_RETURN);
+    int64_t next = ck_clock_add(ck_clock_add(now, patience->full), patience->returns);
     return now >= at && atomic_compare_exchange_strong_explicit(
                             &patience->full_at, &at, next, memory_order_relaxed,
                             memory_order_relaxed);
@@ -29,7 +29,7 @@ int64_t
 ck_patience_allow(struct ck_patience *patience, int64_t now)
 {
     uint32_t failures = atomic_load_explicit(&patience->failures, memory_order_relaxed);
-    if (failures == 0 || (patience->returns && claim_full(patience, now)))
+    if (failures == 0 || (patience->returns != 0 && claim_full(patience, now)))
         return patience->full;
     int64_t allowed =
         patience->full >> (failures < MAX_HALVINGS ? failures : MAX_HALVINGS);
@@ -43,7 +43,7 @@ void
 ck_patience_failed(struct ck_patience *patience, int64_t now, int64_t allowed)
 {
     if (allowed >= patience->full)
-        atomic_store_explicit(&patience->full_at, ck_clock_add(now, CK_PATIENCE_RETURN),
+        atomic_store_explicit(&patience->full_at, ck_clock_add(now, patience->returns),
                               memory_order_relaxed);
     uint32_t before = atomic_load_explicit(&patience->failures, memory_order_relaxed);
     while (before != UINT32_MAX && !atomic_compare_exchange_weak_explicit(

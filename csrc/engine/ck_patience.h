@@ -4,10 +4,10 @@
  * DESIGN    Each consecutive failure halves the allowance, down to a tenth of the full
  *           one; a success or an answered PING restores it. So five failures in a row
  *           cost 1 + 1/2 + 1/4 + 1/8 + 1/10 < 2 full allowances.
- *           Where no breaker stands behind it (`returns`), one operation at a time is
- *           given the full allowance again, 1 s after the last such one failed, or a
- *           store slower than a tenth of it could never prove that it lives; the others
- *           stay short until that one succeeds.
+ *           Where no other operation is given the full time for a probe (`returns`), one
+ *           at a time has the full allowance again, so long after the last such one
+ *           failed, or a store slower than a tenth of it could never prove that it
+ *           lives; the others stay short until that one succeeds.
  * THREADING Any thread; atomics only.
  */
 #ifndef CK_ENGINE_PATIENCE_H
@@ -19,17 +19,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CK_PATIENCE_RETURN CK_NS_PER_S
+#define CK_PATIENCE_RETURN CK_NS_PER_S /* `returns` where there is no breaker */
 
 struct ck_patience {
     int64_t full;              /* immutable after init; ns, at least 1 */
-    bool returns;              /* immutable after init; no breaker */
+    int64_t returns;           /* immutable after init; ns; 0: never */
     _Atomic uint32_t failures; /* consecutive, saturating */
     _Atomic int64_t full_at;   /* when `returns` gives one full allowance again */
 };
 
 void
-ck_patience_init(struct ck_patience *patience, int64_t full, bool returns);
+ck_patience_init(struct ck_patience *patience, int64_t full, int64_t returns);
 
 /* Consecutive failures. */
 static inline uint32_t

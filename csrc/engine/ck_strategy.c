@@ -204,7 +204,7 @@ after_read(struct ck_strategy *m, enum ck_event event)
             m->candidate = CK_CANDIDATE_LATE;
         return work(m);
     case CK_EV_READ_CORRUPT: /* a renewal replaces it anyway */
-        return m->follows ? work(m) : ask(m, CK_ACT_EVICT);
+        return m->follows && !m->options.fail_closed ? work(m) : ask(m, CK_ACT_EVICT);
     case CK_EV_READ_FAILED:
         m->store_failed = true;
         return m->options.mode == CK_MODE_FRESH || !m->options.fallback
@@ -219,6 +219,8 @@ static enum ck_action
 after_removal(struct ck_strategy *m, enum ck_event event)
 {
     m->claimed = m->state == CK_ACT_DELETE;
+    if (m->state == CK_ACT_EVICT && m->options.fail_closed)
+        return finish(m, CK_ACT_RAISE_RAN);
     if (event == CK_EV_DELETE_FAILED) {
         m->store_failed = m->writes_fail = true;
         if (!m->options.fallback)

@@ -69,6 +69,8 @@ struct ck_strategy_options {
                            REFRESH and REVALIDATE; the others run in any case */
     bool single_flight; /* join flights at all */
     bool fallback;      /* a store failure is hidden from the caller */
+    bool fail_closed;   /* an entry that is damaged is an error, once it is evicted: the
+                           exception is the driver's, as if the function had raised it */
     bool paid; /* the value is at hand: RUN costs nothing, so that memory gets it
                            even where the store's failure is going to be raised */
     bool serve_stale_on_error;

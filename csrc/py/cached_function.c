@@ -3,6 +3,7 @@
 
 #include "py/bound_function.h"
 #include "py/call.h"
+#include "py/decode.h"
 #include "py/errors.h"
 #include "py/function_methods.h"
 #include "py/short_key.h"
@@ -51,14 +52,38 @@ encode_key_of(struct ckpy_function *self, PyObject *const *args, Py_ssize_t narg
     return bound;
 }
 
+/* Whose entry the call is of, where each call says so. A new str, or NULL with an
+ * exception. */
+static PyObject *
+tenant_of_call(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    PyObject *tenant =
+        PyObject_Vectorcall(self->secret.tenant_of, args, (size_t)nargs, kwnames);
+    if (tenant != NULL && !PyUnicode_CheckExact(tenant)) {
+        PyErr_Format(PyExc_TypeError, "tenant= must give a str, not %.100s",
+                     Py_TYPE(tenant)->tp_name);
+        Py_CLEAR(tenant);
+    }
+    return tenant;
+}
+
 /* In memory, too, the entry goes by the digest that names it in the store. */
 static enum ckpy_bound
-digest_key(struct ckpy_function *self, struct ckpy_lookup *lookup)
+digest_key(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
+           PyObject *kwnames, struct ckpy_lookup *lookup)
 {
-    uint8_t digest[CK_DIGEST_SIZE];
-    ckpy_store_key_digest(digest, self->identity, lookup->key.data, lookup->key.len);
-    lookup->key.len = 0;
-    ck_buf_put(&lookup->key, digest, sizeof digest);
+    PyObject *tenant = self->secret.tenant_of == NULL
+                           ? Py_XNewRef(self->secret.tenant)
+                           : tenant_of_call(self, args, nargs, kwnames);
+    int rc = tenant == NULL && PyErr_Occurred()
+                 ? -1
+                 : ckpy_secret_name(&self->secret, self->identity, tenant, &lookup->key);
+    Py_XDECREF(tenant);
+    if (rc < 0)
+        return CKPY_BOUND_FAILED;
+    lookup->more = lookup->key.len - CK_DIGEST_SIZE;
+    lookup->key.len = CK_DIGEST_SIZE;
     return CKPY_BOUND;
 }
 
@@ -75,7 +100,7 @@ encode_key(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
         bound = ckpy_arguments_encode(self->state, &self->signature, self->tokens, args,
                                       nargs, kwnames, &lookup->key);
     return CK_UNLIKELY(self->policy.digests) && bound == CKPY_BOUND
-               ? digest_key(self, lookup)
+               ? digest_key(self, args, nargs, kwnames, lookup)
                : bound;
 }
 
@@ -123,6 +148,34 @@ not_bound(struct ckpy_function *self, enum ckpy_bound bound)
     return FOUND_FAILED;
 }
 
+/* The value of a serializer's bytes: the function's own, or the default one. */
+static PyObject *
+deserialize(struct ckpy_function *self, const uint8_t *data, size_t len)
+{
+    if (self->policy.serializer == NULL)
+        return ckpy_decode(self->state, data, len, self->policy.returns);
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)len);
+    PyObject *value = bytes == NULL ? NULL
+                                    : ckpy_function_handout(self, bytes,
+                                                            CKPY_KIND_SERIALIZED);
+    Py_XDECREF(bytes);
+    return value;
+}
+
+/* What is encrypted in memory is decrypted for each hit. */
+static PyObject *
+handout_sealed(struct ckpy_function *self, PyObject *held)
+{
+    struct ck_buf plain;
+    uint8_t space[1024];
+    ck_buf_init(&plain, space, sizeof space);
+    PyObject *value = NULL;
+    if (ckpy_secret_open_held(&self->secret, held, &plain) == 0)
+        value = deserialize(self, plain.data, plain.len);
+    ckpy_secret_wipe(&plain);
+    return value;
+}
+
 PyObject *
 ckpy_function_handout(struct ckpy_function *self, PyObject *held, uint8_t kind)
 {
@@ -137,6 +190,8 @@ ckpy_function_handout(struct ckpy_function *self, PyObject *held, uint8_t kind)
         Py_XDECREF(view);
         return value;
     }
+    if (kind == CKPY_KIND_SEALED)
+        return handout_sealed(self, held);
     return ckpy_handout(self->state, held, (enum ckpy_kind)kind, self->policy.returns);
 }
 
@@ -335,13 +390,44 @@ ckpy_function_call_mode(struct ckpy_function *self, enum ck_mode mode,
     return value;
 }
 
-PyObject *
-ckpy_function_store_key(struct ckpy_function *self, PyObject *key)
+/* What the names of this entry begin with; calls with tenants of their own ask. */
+static PyObject *
+prefix_of(struct ckpy_function *self, PyObject *key)
 {
-    return self->policy.digests
-               ? ckpy_store_key_of_digest(self->prefix,
-                                          (const uint8_t *)PyBytes_AS_STRING(key))
-               : ckpy_store_key_make(self->prefix, self->identity, key);
+    if (self->secret.tenant_of == NULL)
+        return Py_NewRef(self->prefix);
+    struct ck_piece tenant =
+        ckpy_secret_tenant(&self->secret, (const uint8_t *)PyBytes_AS_STRING(key),
+                           (size_t)PyBytes_GET_SIZE(key));
+    return PyObject_CallMethod(self->plan, "prefix_of", "s#", (const char *)tenant.data,
+                               (Py_ssize_t)tenant.len);
+}
+
+PyObject *
+ckpy_function_store_key(struct ckpy_function *self, PyObject *key, Py_ssize_t which)
+{
+    if (!self->policy.digests)
+        return ckpy_store_key_make(self->prefix, self->identity, key);
+    if (PyBytes_GET_SIZE(key) < (which + 1) * CK_DIGEST_SIZE) {
+        PyErr_SetString(PyExc_ValueError, "not a whole key");
+        return NULL;
+    }
+    PyObject *prefix = prefix_of(self, key);
+    PyObject *name =
+        prefix == NULL
+            ? NULL
+            : ckpy_store_key_of_digest(prefix, (const uint8_t *)PyBytes_AS_STRING(key) +
+                                                   which * CK_DIGEST_SIZE);
+    Py_XDECREF(prefix);
+    return name;
+}
+
+PyObject *
+ckpy_function_whole_key(struct ckpy_function *self, const struct ckpy_lookup *lookup)
+{
+    size_t more = self->policy.digests ? lookup->more : 0;
+    return PyBytes_FromStringAndSize((const char *)lookup->key.data,
+                                     (Py_ssize_t)(lookup->key.len + more));
 }
 
 /* ---- early refresh ------------------------------------------------------------- */
@@ -532,12 +618,25 @@ read_policy(struct reader *reader, struct ckpy_policy *policy)
     policy->serializer = read_optional(reader, "serializer");
 }
 
+static void
+read_secret(struct reader *reader, struct ckpy_state *state, struct ckpy_secret *secret)
+{
+    secret->keyring = read_typed(reader, "keyring", state->keyring_type);
+    secret->tenant = read_object(reader, "tenant");
+    secret->tenant_of = read_optional(reader, "tenant_of");
+    secret->fail_closed = read_bool(reader, "fail_closed");
+    secret->names = secret->keyring == NULL ? 1 : secret->keyring->ring.count;
+    if (reader->failed == 0 && PyUnicode_AsUTF8(secret->tenant) == NULL)
+        reader->failed = 1;
+}
+
 static int
 configure(struct ckpy_function *self, PyObject *plan)
 {
     struct reader reader = {plan, 0};
     struct ckpy_state *state = self->state;
     read_policy(&reader, &self->policy);
+    read_secret(&reader, state, &self->secret);
     self->off = read_typed(&reader, "off", state->flag_type);
     self->memory = read_typed(&reader, "memory", state->memory_type);
     self->pending = read_typed(&reader, "pending", state->flag_type);
@@ -589,6 +688,11 @@ clear_configuration(struct ckpy_function *self)
     Py_CLEAR(policy->tags_of);
     Py_CLEAR(policy->returns);
     Py_CLEAR(policy->serializer);
+    PyObject *keyring = (PyObject *)self->secret.keyring;
+    self->secret.keyring = NULL;
+    Py_XDECREF(keyring);
+    Py_CLEAR(self->secret.tenant);
+    Py_CLEAR(self->secret.tenant_of);
     PyObject *owned[] = {(PyObject *)self->off, (PyObject *)self->memory,
                          (PyObject *)self->pending, (PyObject *)self->hearing,
                          (PyObject *)self->names_of};
@@ -682,6 +786,7 @@ function_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->policy.stale_on);
     Py_VISIT(self->policy.key_of);
     Py_VISIT(self->policy.tags_of);
+    Py_VISIT(self->secret.tenant_of);
     Py_VISIT(self->policy.returns);
     Py_VISIT(self->policy.serializer);
     Py_VISIT((PyObject *)self->off);

@@ -16,6 +16,7 @@
 #include "py/ckpy.h"
 #include "py/flag.h"
 #include "py/memory.h"
+#include "py/secret.h"
 
 #include "base/ck_buf.h"
 #include "engine/ck_pause.h"
@@ -85,6 +86,7 @@ struct ckpy_function {
     bool reads_memory; /* the default strategy looks there */
     struct ck_owner own;
     struct ckpy_policy policy;
+    struct ckpy_secret secret;
     /* the rest; owned */
     PyObject *function;
     PyObject *dict;
@@ -125,6 +127,8 @@ struct ckpy_lookup {
     struct ck_buf key;
     uint64_t hash;
     struct ck_entry *entry; /* found but not fresh; valid until the store changes */
+    size_t more; /* with policy.digests: bytes of the key behind key.len, which are not
+                    part of what memory knows it by */
     uint8_t space[512];
 };
 
@@ -146,9 +150,21 @@ ckpy_function_call_mode(struct ckpy_function *self, enum ck_mode mode,
 PyObject *
 ckpy_function_handout(struct ckpy_function *self, PyObject *held, uint8_t kind);
 
-/* The name of an entry in the shared store. New, or NULL with an exception. */
+/* The names of an entry in the shared store, the one in use first, then those under
+ * former master keys: number `which` of them. New, or NULL with an exception. */
 PyObject *
-ckpy_function_store_key(struct ckpy_function *self, PyObject *key);
+ckpy_function_store_key(struct ckpy_function *self, PyObject *key, Py_ssize_t which);
+
+/* The key that was looked up, as calls hold it. New, or NULL with an exception. */
+PyObject *
+ckpy_function_whole_key(struct ckpy_function *self, const struct ckpy_lookup *lookup);
+
+/* How many bytes of a whole key are what memory knows it by. */
+static inline size_t
+ckpy_function_key_len(const struct ckpy_function *self, size_t len)
+{
+    return self->policy.digests && len > CK_DIGEST_SIZE ? CK_DIGEST_SIZE : len;
+}
 
 /* The function has taken so many ns: for early refreshes. */
 void

@@ -113,13 +113,15 @@ keep(struct ckpy_call *call)
         PyErr_Clear(); /* out of memory: not kept */
         return;
     }
+    size_t len;
+    const uint8_t *key = ckpy_call_key(call, &len);
     int64_t now = ck_clock_now();
     int64_t cap = ck_clock_add(now, allowed);
     struct ck_store_item item = {
         .owner = function->owner,
         .hash = call->hash,
-        .key = (const uint8_t *)PyBytes_AS_STRING(call->key),
-        .key_len = (size_t)PyBytes_GET_SIZE(call->key),
+        .key = key,
+        .key_len = len,
         .value = value->held,
         .value_bytes = value->bytes,
         .kind = value->kind,

@@ -73,6 +73,7 @@ struct ckpy_call {
     PyObject *store_key;   /* owned str, made when first needed */
     PyObject *sides;       /* owned tuple: names of the version keys */
     PyObject *numbers;     /* owned tuple: what they hold (bytes or None), or NULL */
+    Py_ssize_t numbers_at; /* the first of them that counts */
     PyObject *fence;       /* owned: what the claim gave, or NULL */
     PyObject *lock;        /* owned: renewed and released by its methods, or NULL */
     PyObject *args;        /* owned tuple, or NULL: then argv */
@@ -190,7 +191,7 @@ ckpy_call_mark_others(struct ckpy_call *call);
 static inline const uint8_t *
 ckpy_call_key(const struct ckpy_call *call, size_t *len)
 {
-    *len = (size_t)PyBytes_GET_SIZE(call->key);
+    *len = ckpy_function_key_len(call->function, (size_t)PyBytes_GET_SIZE(call->key));
     return (const uint8_t *)PyBytes_AS_STRING(call->key);
 }
 
@@ -255,6 +256,11 @@ ckpy_call_transport(struct ckpy_call *call);
 PyObject *
 ckpy_call_store_key(struct ckpy_call *call);
 
+/* What lookup() is to read beside the entry: the version keys, and under former master
+ * keys the entry's other names with theirs. New, or NULL with an exception. */
+PyObject *
+ckpy_call_lookup_sides(struct ckpy_call *call);
+
 /* What a transport's claim() or fill() is told for `action`, made by the plan. New, or
  * NULL with an exception. */
 PyObject *
@@ -283,6 +289,10 @@ ckpy_call_unlock(struct ckpy_call *call);
 int64_t
 ckpy_call_memory_cap(struct ckpy_call *call);
 
+/* Whose entry it is. Borrowed from call and function. */
+struct ck_piece
+ckpy_call_tenant(const struct ckpy_call *call);
+
 /* One of the numbers that versions are; false when it is none. */
 bool
 ckpy_call_number(struct ckpy_call *call, Py_ssize_t at, uint64_t *number);
@@ -303,6 +313,11 @@ ckpy_call_judge(struct ckpy_call *call);
 enum ck_event
 ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
                int64_t remaining);
+
+/* The same for the entry's names under former master keys, of which the numbers hold
+ * what was found. */
+enum ck_event
+ckpy_call_open_former(struct ckpy_call *call);
 
 /* The entry for the store of what the function returned: sets payload. `ttl` and
  * `usable` in ns. 0, or -1 with an exception. */

@@ -189,6 +189,8 @@ ckpy_call_begin(struct ckpy_call *call)
         .has_store = call->function->transport != NULL,
         .locks = asks_for_lock(call),
         .single_flight = policy->single_flight,
+        .fail_closed =
+            call->function->secret.fail_closed && call->function->secret.keyring != NULL,
         .paid = call->given != NULL,
         .fallback = policy->fallback,
         .serve_stale_on_error = policy->serve_stale_on_error,
@@ -207,8 +209,7 @@ ckpy_call_new(struct ckpy_function *function, enum ck_mode mode,
               const struct ckpy_lookup *lookup, PyObject *const *args, size_t nargsf,
               PyObject *kwnames, bool own)
 {
-    PyObject *key = PyBytes_FromStringAndSize((const char *)lookup->key.data,
-                                              (Py_ssize_t)lookup->key.len);
+    PyObject *key = ckpy_function_whole_key(function, lookup);
     struct ckpy_call *call =
         key == NULL ? NULL : ckpy_call_allocate(function, mode, key, lookup->hash);
     Py_XDECREF(key);

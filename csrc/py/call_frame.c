@@ -12,6 +12,7 @@
 
 #include "base/ck_alloc.h"
 #include "codec/ck_frame.h"
+#include "codec/ck_kdf.h"
 #include "codec/ck_lz4.h"
 
 _Static_assert(CKPY_TAGS_MAX <= CK_FRAME_TAGS_MAX, "a frame counts tags in a byte");
@@ -64,6 +65,29 @@ put_numbers(struct ckpy_call *call, struct ck_frame *frame,
     return true;
 }
 
+/* A str as a part of what an entry is bound to. Borrowed from it. */
+static struct ck_piece
+piece_of(PyObject *name)
+{
+    Py_ssize_t len = 0;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &len);
+    return (struct ck_piece){.data = text, .len = (size_t)len};
+}
+
+static enum ck_status
+write_frame(struct ckpy_call *call, struct ck_frame *frame, struct ck_buf *out,
+            const struct ck_buf *payload)
+{
+    const struct ckpy_secret *secret = &call->function->secret;
+    if (secret->keyring == NULL)
+        return ck_frame_write(out, frame, payload->data, payload->len);
+    PyObject *name = ckpy_call_store_key(call);
+    return name == NULL ? CK_ERR_ARGUMENT
+                        : ckpy_secret_write(secret, out, frame, ckpy_call_tenant(call),
+                                            piece_of(name), payload->data,
+                                            payload->len);
+}
+
 /* Header, payload (compressed where it pays), check: a bytes object. */
 static PyObject *
 build(struct ckpy_call *call, struct ck_frame *frame, const struct ck_buf *raw)
@@ -80,17 +104,17 @@ build(struct ckpy_call *call, struct ck_frame *frame, const struct ck_buf *raw)
         else
             frame->compressed = false;
     }
-    enum ck_status status = ck_frame_write(&out, frame, payload->data, payload->len);
+    enum ck_status status = write_frame(call, frame, &out, payload);
     PyObject *bytes = NULL;
     if (status == CK_OK)
         bytes = PyBytes_FromStringAndSize((const char *)out.data, (Py_ssize_t)out.len);
     else if (status == CK_ERR_NOMEM)
         PyErr_NoMemory();
-    else
+    else if (!PyErr_Occurred())
         ckpy_raise(call->state, "SerializationError", "the entry cannot be framed: %s",
                    ck_status_name(status));
     ck_buf_fini(&out);
-    ck_buf_fini(&packed);
+    ckpy_secret_wipe(&packed);
     return bytes;
 }
 
@@ -125,21 +149,20 @@ ckpy_call_frame(struct ckpy_call *call, const struct ck_buf *raw, int64_t ttl,
 
 /* ---- from the store ------------------------------------------------------------ */
 
-/* The serializer's own bytes of a frame: the payload, or `*expanded` (to be freed). */
+/* The serializer's own bytes of a payload: itself, or `*expanded` (to be freed). */
 static enum ck_status
-expand(const struct ck_frame *frame, uint8_t **expanded)
+expand(const struct ck_frame *frame, struct ck_piece payload, uint8_t **expanded)
 {
     *expanded = NULL;
     if (!frame->compressed)
         return CK_OK;
-    enum ck_status status = ck_lz4_check(frame->raw_len, frame->payload_len);
+    enum ck_status status = ck_lz4_check(frame->raw_len, payload.len);
     if (status != CK_OK)
         return status;
     *expanded = ck_malloc(frame->raw_len);
     if (*expanded == NULL)
         return CK_ERR_NOMEM;
-    return ck_lz4_decompress(*expanded, frame->raw_len, frame->payload,
-                             frame->payload_len);
+    return ck_lz4_decompress(*expanded, frame->raw_len, payload.data, payload.len);
 }
 
 static PyObject *
@@ -256,7 +279,7 @@ place_in_time(struct ckpy_call *call, const struct ck_frame *frame, int64_t rema
 static bool
 is_readable(const struct ckpy_policy *policy, const struct ck_frame *frame)
 {
-    return frame->serializer == policy->serializer_id && !frame->encrypted &&
+    return frame->serializer == policy->serializer_id &&
            (frame->serializer != CK_FRAME_OTHER ||
             frame->serializer_name == policy->serializer_name);
 }
@@ -288,34 +311,67 @@ look_ahead(struct ckpy_call *call, const struct ck_frame *frame)
         ckpy_function_is_due(function, call->found.fresh_until - ck_clock_now());
 }
 
-enum ck_event
-ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
-               int64_t remaining)
+/* The payload of a frame as it was before encryption, in `plain` where that was needed.
+ * CK_OK, CK_ERR_CORRUPT, CK_ERR_NOMEM. */
+static enum ck_status
+decrypt(struct ckpy_call *call, const struct ck_frame *frame, PyObject *name,
+        struct ck_buf *plain, struct ck_piece *payload)
 {
-    struct ck_frame frame;
+    const struct ckpy_secret *secret = &call->function->secret;
+    *payload = (struct ck_piece){.data = frame->payload, .len = frame->payload_len};
+    if (secret->keyring == NULL)
+        return CK_OK;
+    if (!frame->encrypted)
+        return CK_ERR_CORRUPT; /* put there by somebody without the key */
+    enum ck_status status = ckpy_secret_open(secret, frame, ckpy_call_tenant(call),
+                                             piece_of(name), plain);
+    *payload = (struct ck_piece){.data = plain->data, .len = plain->len};
+    return status == CK_MISS ? CK_ERR_CORRUPT : status;
+}
+
+/* The value in an authentic payload, or NULL: `*event` says why. */
+static PyObject *
+read_value(struct ckpy_call *call, const struct ck_frame *frame,
+           struct ck_piece payload, enum ck_event *event)
+{
     uint8_t *expanded;
-    enum ck_status status = ck_frame_parse(&frame, data, len);
-    if (status == CK_MISS)
-        return CK_EV_READ_MISS;
-    if (status != CK_OK)
-        return CK_EV_READ_CORRUPT;
-    if (!numbers_hold(call, &frame) || !is_readable(&call->function->policy, &frame))
-        return CK_EV_READ_MISS;
-    struct ckpy_value former = call->found;
-    enum ck_event event = place_in_time(call, &frame, remaining);
     PyObject *value = NULL;
-    if (event != CK_EV_READ_MISS) {
-        status = expand(&frame, &expanded);
-        if (status == CK_OK && expanded != NULL)
-            value = decode(call, expanded, frame.raw_len);
-        else if (status == CK_OK)
-            value = decode(call, frame.payload, frame.payload_len);
-        ck_free(expanded);
-        if (value == NULL) {
-            event = what_went_wrong(call, status);
-            PyErr_Clear();
-        }
+    enum ck_status status = expand(frame, payload, &expanded);
+    if (status == CK_OK && expanded != NULL)
+        value = decode(call, expanded, frame->raw_len);
+    else if (status == CK_OK)
+        value = decode(call, payload.data, payload.len);
+    if (expanded != NULL && call->function->secret.keyring != NULL)
+        ck_kdf_wipe(expanded, frame->raw_len);
+    ck_free(expanded);
+    if (value == NULL) {
+        *event = what_went_wrong(call, status);
+        PyErr_Clear();
     }
+    return value;
+}
+
+/* An entry that has been taken apart: is it ours to use, and what is in it? */
+static enum ck_event
+open_frame(struct ckpy_call *call, const struct ck_frame *frame, PyObject *name,
+           int64_t remaining)
+{
+    struct ck_buf plain;
+    struct ck_piece payload;
+    uint8_t space[1024];
+    ck_buf_init(&plain, space, sizeof space);
+    enum ck_status status = decrypt(call, frame, name, &plain, &payload);
+    enum ck_event event = status == CK_OK          ? CK_EV_READ_MISS
+                          : status == CK_ERR_NOMEM ? CK_EV_READ_MISS
+                                                   : CK_EV_READ_CORRUPT;
+    struct ckpy_value former = call->found;
+    PyObject *value = NULL;
+    if (status == CK_OK && numbers_hold(call, frame) &&
+        is_readable(&call->function->policy, frame))
+        event = place_in_time(call, frame, remaining);
+    if (status == CK_OK && event != CK_EV_READ_MISS)
+        value = read_value(call, frame, payload, &event);
+    ckpy_secret_wipe(&plain);
     if (value == NULL) {
         call->found = former;
         return event;
@@ -325,9 +381,80 @@ ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
     call->found.bytes = 0;
     Py_XDECREF(former.held);
     Py_XDECREF(former.value);
+    return event;
+}
+
+static enum ck_event
+open_entry(struct ckpy_call *call, const uint8_t *data, size_t len, PyObject *name,
+           int64_t remaining)
+{
+    struct ck_frame frame;
+    enum ck_status status = ck_frame_parse(&frame, data, len);
+    bool secret = call->function->secret.keyring != NULL;
+    if (status == CK_MISS || (status == CK_OK && frame.encrypted && !secret))
+        return CK_EV_READ_MISS;
+    if (status != CK_OK)
+        return CK_EV_READ_CORRUPT;
+    enum ck_event event = open_frame(call, &frame, name, remaining);
     if (CK_UNLIKELY(call->function->policy.early) && event == CK_EV_READ_FRESH)
         look_ahead(call, &frame);
     return event;
+}
+
+/* Where the function asks for it, what is not authentic is an error. */
+static enum ck_event
+judge_corrupt(struct ckpy_call *call, enum ck_event event)
+{
+    if (event != CK_EV_READ_CORRUPT || !call->function->secret.fail_closed ||
+        call->function->secret.keyring == NULL)
+        return event;
+    PyObject *type = ckpy_error_class(call->state, "DecryptionError");
+    PyObject *error = type == NULL ? NULL : PyObject_CallNoArgs(type);
+    if (error == NULL)
+        error = ckpy_take_exception();
+    Py_XDECREF(type);
+    Py_XSETREF(call->exception, error);
+    return event;
+}
+
+enum ck_event
+ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
+               int64_t remaining)
+{
+    PyObject *name = ckpy_call_store_key(call);
+    if (name == NULL) {
+        PyErr_Clear();
+        return CK_EV_READ_MISS;
+    }
+    return judge_corrupt(call, open_entry(call, data, len, name, remaining));
+}
+
+enum ck_event
+ckpy_call_open_former(struct ckpy_call *call)
+{
+    Py_ssize_t step = PyTuple_GET_SIZE(call->sides) + 1;
+    enum ck_event event = CK_EV_READ_MISS;
+    for (Py_ssize_t i = 1;
+         i < call->function->secret.names && event == CK_EV_READ_MISS; i++) {
+        Py_ssize_t at = i * step - 1;
+        PyObject *data = at >= PyTuple_GET_SIZE(call->numbers)
+                             ? Py_None
+                             : PyTuple_GET_ITEM(call->numbers, at);
+        if (!PyBytes_CheckExact(data))
+            continue;
+        PyObject *name = ckpy_function_store_key(call->function, call->key, i);
+        if (name == NULL) {
+            PyErr_Clear();
+            continue;
+        }
+        call->numbers_at = at + 1;
+        /* Its expiry was not asked for: the times in the header serve. */
+        event = open_entry(call, (const uint8_t *)PyBytes_AS_STRING(data),
+                           (size_t)PyBytes_GET_SIZE(data), name, -2);
+        Py_DECREF(name);
+    }
+    call->numbers_at = 0;
+    return judge_corrupt(call, event);
 }
 
 void

@@ -249,6 +249,12 @@ call_get_lingered(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+call_get_lookup_sides(PyObject *op, void *Py_UNUSED(closure))
+{
+    return ckpy_call_lookup_sides((struct ckpy_call *)op);
+}
+
+static PyObject *
 call_get_wants_lock(PyObject *op, void *Py_UNUSED(closure))
 {
     struct ckpy_call *self = (struct ckpy_call *)op;
@@ -336,6 +342,9 @@ static PyMemberDef call_members[] = {
     {"payload", T_OBJECT, offsetof(struct ckpy_call, payload), READONLY,
      "The frame to write."},
     {"key", T_OBJECT, offsetof(struct ckpy_call, key), READONLY, "Canonical bytes."},
+    {"args", T_OBJECT, offsetof(struct ckpy_call, args), READONLY,
+     "The arguments, or None while they are borrowed."},
+    {"kwargs", T_OBJECT, offsetof(struct ckpy_call, kwargs), READONLY, "Likewise."},
     {"sides", T_OBJECT, offsetof(struct ckpy_call, sides), READONLY,
      "Names of the version keys."},
     {"fence", T_OBJECT, offsetof(struct ckpy_call, fence), READONLY,
@@ -361,6 +370,8 @@ static PyGetSetDef call_getset[] = {
      "Seconds after which the function has failed; None: never.", NULL},
     {"lingered", call_get_lingered, NULL,
      "Seconds that this call has waited for another process.", NULL},
+    {"lookup_sides", call_get_lookup_sides, NULL,
+     "What is read beside the entry.", NULL},
     {"wants_lock", call_get_wants_lock, NULL, "Does CLAIM ask for the lock?", NULL},
     {"lock", call_get_lock, NULL, "Token of the lock that is held, or \"\".", NULL},
     {"leads", call_get_leads, NULL, "Is a flight of this call open?", NULL},

@@ -20,7 +20,7 @@ PyObject *
 ckpy_call_store_key(struct ckpy_call *call)
 {
     if (call->store_key == NULL)
-        call->store_key = ckpy_function_store_key(call->function, call->key);
+        call->store_key = ckpy_function_store_key(call->function, call->key, 0);
     return call->store_key;
 }
 
@@ -36,15 +36,33 @@ ckpy_call_transport(struct ckpy_call *call)
 }
 
 PyObject *
+ckpy_call_lookup_sides(struct ckpy_call *call)
+{
+    if (CK_LIKELY(call->function->secret.names <= 1))
+        return Py_NewRef(call->sides);
+    return PyObject_CallMethod(call->function->plan, "lookup_sides", "O",
+                               (PyObject *)call);
+}
+
+PyObject *
 ckpy_call_request(struct ckpy_call *call)
 {
     const char *name = call->action == CK_ACT_WRITE ? "fill_request" : "claim_request";
     return PyObject_CallMethod(call->function->plan, name, "O", (PyObject *)call);
 }
 
+struct ck_piece
+ckpy_call_tenant(const struct ckpy_call *call)
+{
+    return ckpy_secret_tenant(&call->function->secret,
+                              (const uint8_t *)PyBytes_AS_STRING(call->key),
+                              (size_t)PyBytes_GET_SIZE(call->key));
+}
+
 bool
 ckpy_call_number(struct ckpy_call *call, Py_ssize_t at, uint64_t *number)
 {
+    at += call->numbers_at;
     PyObject *text = call->numbers == NULL || at >= PyTuple_GET_SIZE(call->numbers)
                          ? NULL
                          : PyTuple_GET_ITEM(call->numbers, at);
@@ -75,7 +93,9 @@ ckpy_call_enter_store(struct ckpy_call *call)
     if (CK_UNLIKELY(function->hearing != NULL &&
                     function->hearing->value == CKPY_HEARS_ASLEEP))
         ckpy_function_report(function, "asleep", NULL);
-    int64_t allowed = ckpy_guard_enter(function->guard, &call->ticket);
+    enum ckpy_guard_kind kind =
+        call->action == CK_ACT_READ ? CKPY_GUARD_READ : CKPY_GUARD_WRITE;
+    int64_t allowed = ckpy_guard_enter(function->guard, kind, &call->ticket);
     if (allowed == 0)
         return false;
     call->has_ticket = true;
@@ -220,11 +240,14 @@ ckpy_call_take_reply(struct ckpy_call *call, PyObject *reply)
     }
     ckpy_call_leave_store(call, CK_VERDICT_SUCCESS);
     Py_XSETREF(call->numbers, Py_NewRef(numbers));
+    call->numbers_at = 0;
     call->yields = false;
     if (view.obj != NULL) {
         event = ckpy_call_open(call, view.buf, (size_t)view.len, remaining);
         PyBuffer_Release(&view);
     }
+    if (CK_UNLIKELY(call->function->secret.names > 1) && event == CK_EV_READ_MISS)
+        event = ckpy_call_open_former(call);
     if (!call->silent)
         count_read(call, event);
     if (call->mode == CK_MODE_REVALIDATE && event == CK_EV_READ_FRESH) {
@@ -266,6 +289,7 @@ ckpy_call_take_claim(struct ckpy_call *call, PyObject *claimed)
     ckpy_call_leave_store(call, CK_VERDICT_SUCCESS);
     Py_XSETREF(call->fence, Py_NewRef(fence));
     Py_XSETREF(call->numbers, Py_NewRef(numbers));
+    call->numbers_at = 0;
     if (PyBytes_CheckExact(head))
         ckpy_call_look_at(call, (const uint8_t *)PyBytes_AS_STRING(head),
                           (size_t)PyBytes_GET_SIZE(head));

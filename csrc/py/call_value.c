@@ -109,6 +109,54 @@ serialize(struct ckpy_call *call, struct ckpy_value *value)
     return comes_back(call, value);
 }
 
+static int
+put_bytes(struct ck_buf *out, PyObject *bytes)
+{
+    ck_buf_put(out, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    if (out->status == CK_OK)
+        return 0;
+    if (out->status == CK_ERR_LIMIT)
+        return -2;
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* The serializer's bytes of a value. 0, -1, -2 as ckpy_encode. */
+static int
+encode_plain(struct ckpy_call *call, PyObject *value, struct ck_buf *out)
+{
+    const struct ckpy_policy *policy = &call->function->policy;
+    if (policy->serializer == NULL)
+        return ckpy_encode(call->state, value, policy->returns, out);
+    struct ckpy_value plain = {.value = value};
+    int rc = serialize(call, &plain);
+    if (rc == 0)
+        rc = put_bytes(out, plain.held);
+    Py_XDECREF(plain.held);
+    return rc;
+}
+
+/* Where entries are encrypted, memory holds nothing that could be read. */
+static int
+hold_sealed(struct ckpy_call *call, struct ckpy_value *value)
+{
+    struct ck_buf raw;
+    uint8_t space[2048];
+    ck_buf_init(&raw, space, sizeof space);
+    raw.limit = call->function->policy.max_value_size;
+    int rc = encode_plain(call, value->value, &raw);
+    if (rc == 0) {
+        value->held = ckpy_secret_hold(&call->function->secret, ckpy_call_tenant(call),
+                                       raw.data, raw.len);
+        value->kind = CKPY_KIND_SEALED;
+        rc = value->held == NULL ? -1 : 0;
+    }
+    if (rc == 0)
+        value->bytes = (size_t)PyBytes_GET_SIZE(value->held) + sizeof(PyBytesObject);
+    ckpy_secret_wipe(&raw);
+    return rc;
+}
+
 int
 ckpy_call_hold(struct ckpy_call *call, struct ckpy_value *value)
 {
@@ -121,6 +169,8 @@ ckpy_call_hold(struct ckpy_call *call, struct ckpy_value *value)
         value->bytes = ckpy_sizeof(value->value);
         return 0;
     }
+    if (function->secret.keyring != NULL)
+        return hold_sealed(call, value);
     if (function->policy.serializer == NULL) {
         enum ckpy_kind kind;
         int rc = ckpy_hold(call->state, value->value, function->policy.returns,
@@ -140,24 +190,17 @@ static int
 encode_made(struct ckpy_call *call, struct ck_buf *out)
 {
     struct ckpy_value *made = &call->made;
-    const struct ckpy_policy *policy = &call->function->policy;
-    if (policy->serializer != NULL) {
+    if (call->function->secret.keyring != NULL)
+        return encode_plain(call, made->value, out);
+    if (call->function->policy.serializer != NULL) {
         int rc = ckpy_call_hold(call, made);
         if (rc != 0)
             return rc;
     }
     if (made->held != NULL &&
-        (made->kind == CKPY_KIND_BYTES || made->kind == CKPY_KIND_SERIALIZED)) {
-        ck_buf_put(out, PyBytes_AS_STRING(made->held),
-                   (size_t)PyBytes_GET_SIZE(made->held));
-        if (out->status == CK_OK)
-            return 0;
-        if (out->status == CK_ERR_LIMIT)
-            return -2;
-        PyErr_NoMemory();
-        return -1;
-    }
-    return ckpy_encode(call->state, made->value, policy->returns, out);
+        (made->kind == CKPY_KIND_BYTES || made->kind == CKPY_KIND_SERIALIZED))
+        return put_bytes(out, made->held);
+    return encode_plain(call, made->value, out);
 }
 
 static int
@@ -170,10 +213,12 @@ make_payload(struct ckpy_call *call, int64_t ttl, int64_t usable)
     if (raw.cap > raw.limit)
         raw.cap = raw.limit;
     int rc = encode_made(call, &raw);
-    if (rc == 0) {
+    if (rc == 0)
         rc = ckpy_call_frame(call, &raw, ttl, usable);
-    }
-    ck_buf_fini(&raw);
+    if (call->function->secret.keyring != NULL)
+        ckpy_secret_wipe(&raw);
+    else
+        ck_buf_fini(&raw);
     return rc;
 }
 

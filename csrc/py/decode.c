@@ -253,6 +253,7 @@ decode_nested(struct ckpy_decoder *decoder, int type)
     case CK_EXT_ENUM: return ckpy_decode_enum(decoder);
     case CK_EXT_DATACLASS: return ckpy_decode_dataclass(decoder);
     case CK_EXT_NAMED_TUPLE: return ckpy_decode_named_tuple(decoder);
+    case CK_EXT_MODEL: return ckpy_decode_model(decoder);
     case CK_EXT_NUMPY_SCALAR: return ckpy_decode_numpy_scalar(decoder);
     case CK_EXT_NUMPY_ARRAY: return ckpy_decode_numpy_array(decoder);
     default: return ckpy_decode_nested_library(decoder, (enum ck_ext)type);
@@ -299,7 +300,8 @@ decode_ext(struct ckpy_decoder *decoder, const struct ck_token *token)
     case CK_EXT_NUMPY_ARRAY:
     case CK_EXT_ENUM:
     case CK_EXT_DATACLASS:
-    case CK_EXT_NAMED_TUPLE: return decode_content(decoder, token);
+    case CK_EXT_NAMED_TUPLE:
+    case CK_EXT_MODEL: return decode_content(decoder, token);
     default: return ckpy_decode_library(decoder, token);
     }
 }

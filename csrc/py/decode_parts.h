@@ -72,5 +72,7 @@ PyObject *
 ckpy_decode_dataclass(struct ckpy_decoder *decoder);
 PyObject *
 ckpy_decode_named_tuple(struct ckpy_decoder *decoder);
+PyObject *
+ckpy_decode_model(struct ckpy_decoder *decoder);
 
 #endif

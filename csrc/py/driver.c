@@ -30,12 +30,14 @@ static PyObject *
 ask_lookup(struct ckpy_call *call, PyObject *transport, PyObject *name, double seconds)
 {
     PyObject *timeout = PyFloat_FromDouble(seconds);
-    PyObject *args[] = {transport, name, call->sides, timeout};
+    PyObject *sides = ckpy_call_lookup_sides(call);
+    PyObject *args[] = {transport, name, sides, timeout};
     PyObject *reply =
-        timeout == NULL
+        timeout == NULL || sides == NULL
             ? NULL
             : PyObject_VectorcallMethod(call->state->lookup, args, 4, NULL);
     Py_XDECREF(timeout);
+    Py_XDECREF(sides);
     return reply;
 }
 

@@ -18,7 +18,7 @@
 #include "base/ck_buf.h"
 
 /* Append `value` to `out`. `returns` is a type, a typing construct or None: the enums,
- * dataclasses and named tuples that it names may be part of the value.
+ * dataclasses, named tuples and models that it names may be part of the value.
  * 0; -1 with SerializationError, MemoryError or what a BaseException handler raised;
  * -2 without an exception when `out->limit`, the limit of 2^24 items or 4 GiB is passed.
  * On failure `out` holds a part of the value. */

@@ -102,8 +102,8 @@ ckpy_encode_numpy_scalar(struct ckpy_encoder *encoder, PyObject *value);
 int
 ckpy_encode_numpy_array(struct ckpy_encoder *encoder, PyObject *value);
 
-/* An enum, dataclass or named tuple that `returns` names: 0 or -1; 1 when it names no
- * such class. */
+/* An enum, dataclass, named tuple or model that `returns` names: 0 or -1; 1 when it
+ * names no such class. */
 int
 ckpy_encode_named(struct ckpy_encoder *encoder, PyObject *value);
 

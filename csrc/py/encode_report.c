@@ -47,6 +47,9 @@ ckpy_encode_why_not(struct ckpy_encoder *encoder, PyObject *value)
         (PyTuple_Check(value) && ckpy_has(type, "_fields")))
         return "enums, dataclasses and named tuples are stored only when the return "
                "annotation or returns= names their class";
+    if (ckpy_has(type, "__pydantic_validator__") || ckpy_has(type, "__struct_fields__"))
+        return "Pydantic models and msgspec structs are stored only when the return "
+               "annotation or returns= names their class";
     if (PyType_FastSubclass(
             type, Py_TPFLAGS_LONG_SUBCLASS | Py_TPFLAGS_LIST_SUBCLASS |
                       Py_TPFLAGS_TUPLE_SUBCLASS | Py_TPFLAGS_BYTES_SUBCLASS |

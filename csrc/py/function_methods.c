@@ -143,8 +143,7 @@ function_key(PyObject *op, PyObject *args, PyObject *kwargs)
     struct ckpy_lookup lookup;
     PyObject *key = NULL;
     if (look_up_call((struct ckpy_function *)op, args, kwargs, &lookup) == 0)
-        key = PyBytes_FromStringAndSize((const char *)lookup.key.data,
-                                        (Py_ssize_t)lookup.key.len);
+        key = ckpy_function_whole_key((struct ckpy_function *)op, &lookup);
     ck_buf_fini(&lookup.key);
     return key;
 }
@@ -196,7 +195,7 @@ entry_of(struct ckpy_function *self, PyObject *key, bool any)
     if (self->memory == NULL)
         return NULL;
     const uint8_t *bytes = (const uint8_t *)PyBytes_AS_STRING(key);
-    size_t len = (size_t)PyBytes_GET_SIZE(key);
+    size_t len = ckpy_function_key_len(self, (size_t)PyBytes_GET_SIZE(key));
     uint64_t hash = ck_store_hash(self->memory->store, self->owner, bytes, len);
     return any ? ck_store_find_any(self->memory->store, self->owner, hash, bytes, len)
                : ck_store_find(self->memory->store, self->owner, hash, bytes, len);
@@ -222,7 +221,7 @@ function_forget(PyObject *op, PyObject *key)
         return NULL;
     }
     ckpy_call_mark(self, (const uint8_t *)PyBytes_AS_STRING(key),
-                   (size_t)PyBytes_GET_SIZE(key));
+                   ckpy_function_key_len(self, (size_t)PyBytes_GET_SIZE(key)));
     struct ck_entry *entry = entry_of(self, key, true);
     if (entry != NULL)
         ckpy_memory_remove(self->memory, entry);
@@ -230,12 +229,15 @@ function_forget(PyObject *op, PyObject *key)
 }
 
 static PyObject *
-function_store_key(PyObject *op, PyObject *key)
+function_store_key(PyObject *op, PyObject *args)
 {
     struct ckpy_function *self = (struct ckpy_function *)op;
-    return want_key(self, key) < 0
-               ? NULL
-               : ckpy_function_store_key(self, key);
+    PyObject *key;
+    Py_ssize_t which = 0;
+    if (!PyArg_ParseTuple(args, "S|n:_store_key", &key, &which) ||
+        want_key(self, key) < 0)
+        return NULL;
+    return ckpy_function_store_key(self, key, which);
 }
 
 static PyObject *
@@ -427,7 +429,7 @@ PyMethodDef ckpy_function_methods[] = {
      PyDoc_STR("_drive($self, call, /)\n--\n\nDrive a Call to its end, blocking.")},
     {"_forget", function_forget, METH_O,
      PyDoc_STR("_forget($self, key, /)\n--\n\nRemove from memory; mark the flight.")},
-    {"_store_key", function_store_key, METH_O,
+    {"_store_key", function_store_key, METH_VARARGS,
      PyDoc_STR("_store_key($self, key, /)\n--\n\nThe name in the store.")},
     {"_sweep", function_sweep, METH_NOARGS,
      PyDoc_STR("_sweep($self, /)\n--\n\nForget all entries in memory.")},

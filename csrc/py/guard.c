@@ -4,6 +4,7 @@
 #include "base/ck_clock.h"
 #include "base/ck_sync.h"
 #include "engine/ck_patience.h"
+#include "engine/ck_writes.h"
 #include "net/ck_probe.h"
 #include "py/state.h"
 
@@ -18,6 +19,7 @@
 struct ckpy_guard {
     PyObject_HEAD
     PyObject *on_change; /* owned; NULL: none */
+    PyObject *on_writes; /* owned; NULL: none */
     PyObject *clock;     /* owned; NULL: the monotonic clock */
     PyObject *host;      /* owned bytes; immutable after init; NULL: none */
     PyObject *path;      /* owned bytes; immutable after init; NULL: none */
@@ -26,7 +28,8 @@ struct ckpy_guard {
     bool enabled;        /* immutable after init; false: no breaker */
     bool has_probe;      /* immutable after init; the store's address is known */
     struct ck_breaker breaker;
-    struct ck_patience patience;
+    struct ck_patience patience; /* of reads and writes; a success of either restores it */
+    struct ck_writes writes;
     _Atomic uint64_t generation; /* of forks, when last used */
     _Atomic uint64_t probes;     /* probes started */
     _Atomic uint64_t successes;  /* operations that ended well */
@@ -66,23 +69,29 @@ now_of(const struct ckpy_guard *self)
                                           : injected_now(self->clock);
 }
 
-/* Tell on_change, which may run anything. */
+/* Tell who wants to hear (NULL: nobody) of a change; that may run anything. */
 static void
-report(struct ckpy_guard *self, struct ck_breaker_change change)
+tell(PyObject *listener, struct ck_breaker_change change)
 {
-    if (CK_LIKELY(change.from == change.to) || self->on_change == NULL)
+    if (CK_LIKELY(change.from == change.to) || listener == NULL)
         return;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *on_change = Py_NewRef(self->on_change);
+    Py_INCREF(listener);
     PyObject *result =
-        PyObject_CallFunction(on_change, "ss", ck_breaker_state_name(change.from),
+        PyObject_CallFunction(listener, "ss", ck_breaker_state_name(change.from),
                               ck_breaker_state_name(change.to));
     if (result == NULL)
-        PyErr_WriteUnraisable(on_change);
+        PyErr_WriteUnraisable(listener);
     Py_XDECREF(result);
-    Py_DECREF(on_change);
+    Py_DECREF(listener);
     PyErr_Restore(type, value, traceback);
+}
+
+static void
+report(struct ckpy_guard *self, struct ck_breaker_change change)
+{
+    tell(self->on_change, change);
 }
 
 /* The first use in the child of a fork: nobody else is here yet, the GIL is held. */
@@ -95,6 +104,7 @@ renew_after_fork(struct ckpy_guard *self)
         return;
     atomic_store_explicit(&self->generation, generation, memory_order_relaxed);
     ck_breaker_after_fork(&self->breaker);
+    ck_writes_after_fork(&self->writes);
     if (self->has_probe)
         ck_probe_after_fork(&self->probe);
     atomic_store_explicit(&self->probing, false, memory_order_release);
@@ -125,8 +135,10 @@ attend_probe(struct ckpy_guard *self, int64_t now, struct ck_breaker_change *cha
         else
             ck_breaker_probe_ended(&self->breaker, epoch, answer == CK_PROBE_ALIVE, now,
                                    change);
-        if (answer == CK_PROBE_ALIVE)
+        if (answer == CK_PROBE_ALIVE) {
             ck_patience_restore(&self->patience);
+            ck_writes_saw_read(&self->writes, CK_VERDICT_SUCCESS, now);
+        }
     }
     atomic_store_explicit(&self->probing, false, memory_order_release);
 }
@@ -158,10 +170,11 @@ enter_not_closed(struct ckpy_guard *self, struct ck_ticket *ticket)
     return ticket->epoch != 0 ? self->patience.full : 0;
 }
 
+/* What every operation has to pass. */
 static inline int64_t
-enter(struct ckpy_guard *self, struct ck_ticket *ticket)
+enter_store(struct ckpy_guard *self, struct ck_ticket *ticket)
 {
-    renew_after_fork(self);
+    ticket->writes = 0;
     if (!self->enabled)
         ticket->epoch = 1;
     else if (CK_UNLIKELY(!ck_breaker_enter_closed(&self->breaker, ticket)))
@@ -173,15 +186,59 @@ enter(struct ckpy_guard *self, struct ck_ticket *ticket)
     return allowed;
 }
 
+/* What a write that was admitted and `allowed` so long has to pass as well. */
+static int64_t
+enter_writes(struct ckpy_guard *self, struct ck_ticket *ticket, int64_t allowed)
+{
+    struct ck_ticket write;
+    struct ck_breaker_change change = no_change;
+    if (CK_UNLIKELY(!ck_writes_enter_full(&self->writes, &write))) {
+        int64_t now = now_of(self);
+        int64_t most = ck_writes_enter(&self->writes, now, &write, &change);
+        if (most == 0 && self->enabled) /* as if it had not asked */
+            ck_breaker_leave(&self->breaker, *ticket, CK_VERDICT_NEUTRAL, now, NULL);
+        if (most < allowed)
+            allowed = most;
+    }
+    ticket->writes = write.epoch;
+    ticket->full = ticket->full && allowed == self->patience.full;
+    tell(self->on_writes, change);
+    return allowed;
+}
+
+static inline int64_t
+enter(struct ckpy_guard *self, enum ckpy_guard_kind kind, struct ck_ticket *ticket)
+{
+    renew_after_fork(self);
+    int64_t allowed = enter_store(self, ticket);
+    if (kind == CKPY_GUARD_WRITE && allowed != 0)
+        allowed = enter_writes(self, ticket, allowed);
+    return allowed;
+}
+
+/* Note how a read or a write ended; what the breaker of the store is to be told. */
+static enum ck_verdict
+leave_kind(struct ckpy_guard *self, struct ck_ticket ticket, enum ck_verdict verdict,
+           int64_t now, struct ck_breaker_change *change)
+{
+    if (ticket.writes == 0) {
+        ck_writes_saw_read(&self->writes, verdict, now);
+        return verdict;
+    }
+    struct ck_ticket write = {.epoch = ticket.writes, .full = ticket.full};
+    return ck_writes_leave(&self->writes, write, verdict, now, change);
+}
+
 static void
 leave(struct ckpy_guard *self, struct ck_ticket ticket, enum ck_verdict verdict)
 {
     renew_after_fork(self);
     int64_t now = now_of(self);
-    struct ck_breaker_change change = no_change;
+    struct ck_breaker_change change = no_change, writes = no_change;
     bool counts = true;
+    enum ck_verdict told = leave_kind(self, ticket, verdict, now, &writes);
     if (self->enabled)
-        counts = ck_breaker_leave(&self->breaker, ticket, verdict, now, &change);
+        counts = ck_breaker_leave(&self->breaker, ticket, told, now, &change);
     if (verdict == CK_VERDICT_SUCCESS) {
         atomic_fetch_add_explicit(&self->successes, 1, memory_order_relaxed);
         if (counts)
@@ -193,7 +250,12 @@ leave(struct ckpy_guard *self, struct ck_ticket ticket, enum ck_verdict verdict)
             ck_patience_failed(&self->patience, now,
                                ticket.full ? self->patience.full : 0);
     }
+    if (CK_UNLIKELY(change.from != change.to && change.to == CK_BREAKER_OPEN)) {
+        ck_writes_forget(&self->writes, now);
+        writes = no_change; /* which is no news: nothing is written now */
+    }
     report(self, change);
+    tell(self->on_writes, writes);
 }
 
 static void
@@ -201,10 +263,12 @@ answered(struct ckpy_guard *self)
 {
     renew_after_fork(self);
     struct ck_breaker_change change = no_change;
+    int64_t now = now_of(self);
     ck_patience_restore(&self->patience);
+    ck_writes_saw_read(&self->writes, CK_VERDICT_SUCCESS, now);
     if (self->enabled) {
         ck_breaker_probe_ended(&self->breaker, ck_breaker_epoch(&self->breaker), true,
-                               now_of(self), &change);
+                               now, &change);
         if (change.from != change.to)
             drop_probe(self);
     }
@@ -212,9 +276,17 @@ answered(struct ckpy_guard *self)
 }
 
 int64_t
-ckpy_guard_enter(PyObject *guard, struct ck_ticket *ticket)
+ckpy_guard_enter(PyObject *guard, enum ckpy_guard_kind kind, struct ck_ticket *ticket)
 {
-    return enter((struct ckpy_guard *)guard, ticket);
+    return enter((struct ckpy_guard *)guard, kind, ticket);
+}
+
+bool
+ckpy_guard_skips_writes(PyObject *guard)
+{
+    struct ckpy_guard *self = (struct ckpy_guard *)guard;
+    return ck_writes_skipped(&self->writes) &&
+           ck_breaker_state(&self->breaker) == CK_BREAKER_CLOSED;
 }
 
 void
@@ -234,7 +306,7 @@ struct arguments {
     Py_ssize_t threshold, success_threshold, half_open_requests;
     double timeout, operation_timeout;
     int enabled, port;
-    PyObject *host, *path, *request, *on_change, *clock; /* borrowed; may be NULL */
+    PyObject *host, *path, *request, *on_change, *on_writes, *clock; /* borrowed; may be NULL */
 };
 
 static bool
@@ -346,6 +418,7 @@ init(struct ckpy_guard *self, const struct arguments *given)
     int64_t full =
         timeout != 0 ? span_of(given->operation_timeout, "operation_timeout") : 0;
     if (full == 0 || !keep_callable(&self->on_change, given->on_change, "on_change") ||
+        !keep_callable(&self->on_writes, given->on_writes, "on_writes") ||
         !keep_callable(&self->clock, given->clock, "clock") || !init_probe(self, given))
         return false;
     int64_t lease = full <= INT64_MAX / 10 ? full * 10 : full;
@@ -357,8 +430,16 @@ init(struct ckpy_guard *self, const struct arguments *given)
         .lease = lease > timeout ? lease : timeout,
     };
     self->enabled = given->enabled != 0;
-    ck_breaker_init(&self->breaker, &options, now_of(self));
-    ck_patience_init(&self->patience, full, !self->enabled);
+    int64_t now = now_of(self);
+    ck_breaker_init(&self->breaker, &options, now);
+    ck_patience_init(&self->patience, full, self->enabled ? 0 : CK_PATIENCE_RETURN);
+    ck_writes_init(&self->writes,
+                   &(struct ck_writes_options){.threshold = options.failure_threshold,
+                                               .timeout = timeout,
+                                               .full = full,
+                                               .lease = lease,
+                                               .skips = self->enabled},
+                   now);
     atomic_init(&self->generation, ck_fork_generation());
     self->ready = true;
     return true;
@@ -379,6 +460,7 @@ guard_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                "probe_bytes",
                                "on_change",
                                "clock",
+                               "on_writes",
                                NULL};
     struct arguments given = {.threshold = 5,
                               .timeout = 60.0,
@@ -387,10 +469,11 @@ guard_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                               .operation_timeout = 1.0,
                               .enabled = 1};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|ndnndpOiOOOO:Guard", keywords, &given.threshold,
+            args, kwargs, "|ndnndpOiOOOOO:Guard", keywords, &given.threshold,
             &given.timeout, &given.success_threshold, &given.half_open_requests,
             &given.operation_timeout, &given.enabled, &given.host, &given.port,
-            &given.path, &given.request, &given.on_change, &given.clock))
+            &given.path, &given.request, &given.on_change, &given.clock,
+            &given.on_writes))
         return NULL;
     struct ckpy_guard *self = (struct ckpy_guard *)type->tp_alloc(type, 0);
     if (self == NULL)
@@ -407,6 +490,7 @@ guard_traverse(struct ckpy_guard *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->on_change);
+    Py_VISIT(self->on_writes);
     Py_VISIT(self->clock);
     return 0;
 }
@@ -415,6 +499,7 @@ static int
 guard_clear(struct ckpy_guard *self)
 {
     Py_CLEAR(self->on_change);
+    Py_CLEAR(self->on_writes);
     Py_CLEAR(self->clock);
     return 0;
 }
@@ -428,8 +513,10 @@ guard_dealloc(struct ckpy_guard *self)
         renew_after_fork(self);
     if (self->has_probe)
         ck_probe_fini(&self->probe);
-    if (self->ready)
+    if (self->ready) {
         ck_breaker_fini(&self->breaker);
+        ck_writes_fini(&self->writes);
+    }
     guard_clear(self);
     Py_CLEAR(self->host);
     Py_CLEAR(self->path);
@@ -446,21 +533,35 @@ seconds_of(int64_t span)
 
 PyDoc_STRVAR(
     enter_doc,
-    "enter($self, /)\n--\n\n"
+    "enter($self, kind=0, /)\n--\n\n"
     "Ask to use the store.\n\n"
+    "kind: Guard.READ, or Guard.WRITE for what changes anything there.\n\n"
     "Returns a ticket, to be given back by one leave(): a tuple that begins with the\n"
     "seconds the operation may take. None when the store is to be skipped. Never\n"
     "waits.");
 
 static PyObject *
-guard_enter(struct ckpy_guard *self, PyObject *Py_UNUSED(ignored))
+guard_enter(struct ckpy_guard *self, PyObject *const *args, Py_ssize_t count)
 {
+    if (count > 1) {
+        PyErr_Format(PyExc_TypeError, "enter() takes at most a kind (%zd given)",
+                     count);
+        return NULL;
+    }
+    long kind = count != 0 ? PyLong_AsLong(args[0]) : CKPY_GUARD_READ;
+    if (kind == -1 && PyErr_Occurred())
+        return NULL;
+    if (kind != CKPY_GUARD_READ && kind != CKPY_GUARD_WRITE) {
+        PyErr_SetString(PyExc_ValueError, "kind must be Guard.READ or Guard.WRITE");
+        return NULL;
+    }
     struct ck_ticket ticket;
-    int64_t allowed = enter(self, &ticket);
+    int64_t allowed = enter(self, (enum ckpy_guard_kind)kind, &ticket);
     if (allowed == 0)
         Py_RETURN_NONE;
     unsigned long long number = (unsigned long long)ticket.epoch << 1 | ticket.full;
-    PyObject *result = Py_BuildValue("(NK)", seconds_of(allowed), number);
+    PyObject *result = Py_BuildValue("(NKK)", seconds_of(allowed), number,
+                                     (unsigned long long)ticket.writes);
     if (result == NULL)
         leave(self, ticket, CK_VERDICT_NEUTRAL);
     return result;
@@ -482,12 +583,15 @@ guard_leave(struct ckpy_guard *self, PyObject *const *args, Py_ssize_t count)
                      "leave() takes a ticket and an outcome (%zd given)", count);
         return NULL;
     }
-    if (!PyTuple_CheckExact(args[0]) || PyTuple_GET_SIZE(args[0]) != 2) {
+    if (!PyTuple_CheckExact(args[0]) || PyTuple_GET_SIZE(args[0]) != 3) {
         PyErr_SetString(PyExc_TypeError, "a ticket is what enter() returned");
         return NULL;
     }
     unsigned long long ticket = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(args[0], 1));
     if (ticket == (unsigned long long)-1 && PyErr_Occurred())
+        return NULL;
+    unsigned long long writes = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(args[0], 2));
+    if (writes == (unsigned long long)-1 && PyErr_Occurred())
         return NULL;
     long outcome = PyLong_AsLong(args[1]);
     if (outcome == -1 && PyErr_Occurred())
@@ -498,7 +602,9 @@ guard_leave(struct ckpy_guard *self, PyObject *const *args, Py_ssize_t count)
             "outcome must be Guard.SUCCESS, Guard.FAILURE or Guard.NEUTRAL");
         return NULL;
     }
-    leave(self, (struct ck_ticket){.epoch = ticket >> 1, .full = (ticket & 1) != 0},
+    leave(self,
+          (struct ck_ticket){
+              .epoch = ticket >> 1, .full = (ticket & 1) != 0, .writes = writes},
           (enum ck_verdict)outcome);
     Py_RETURN_NONE;
 }
@@ -524,7 +630,9 @@ PyDoc_STRVAR(
     "failures; retry_in and probe_in: seconds until a call, or a probe, tries an\n"
     "open store; seconds: age of this state; in_flight: half-open operations under\n"
     "way; in all: successes, failures, rejected (calls that skipped the store),\n"
-    "opened, probes.");
+    "opened, probes. writes: as state, open while writes are skipped and reads are\n"
+    "not; writes_failure_count: consecutive ones, whatever reads came to;\n"
+    "writes_probe_in: seconds until a write tries again; writes_skipped: in all.");
 
 /* [take] `value`; does nothing after a failure, which the pending exception tells. */
 static void
@@ -533,6 +641,20 @@ put(PyObject *picture, const char *key, PyObject *value)
     if (value != NULL && !PyErr_Occurred())
         PyDict_SetItemString(picture, key, value);
     Py_XDECREF(value);
+}
+
+static void
+put_writes(struct ckpy_guard *self, PyObject *picture)
+{
+    struct ck_breaker_view view;
+    ck_breaker_look(&self->writes.breaker, now_of(self), &view);
+    const char *name = ck_breaker_state_name(view.state);
+    put(picture, "writes", PyUnicode_FromString(self->enabled ? name : "disabled"));
+    put(picture, "writes_failure_count",
+        PyLong_FromUnsignedLong(ck_patience_failures(&self->writes.patience)));
+    put(picture, "writes_probe_in",
+        view.state == CK_BREAKER_OPEN ? seconds_of(view.probe_in) : Py_NewRef(Py_None));
+    put(picture, "writes_skipped", PyLong_FromUnsignedLongLong(view.rejected));
 }
 
 static PyObject *
@@ -568,13 +690,14 @@ guard_state(struct ckpy_guard *self, PyObject *Py_UNUSED(ignored))
     put(picture, "rejected", PyLong_FromUnsignedLongLong(view.rejected));
     put(picture, "opened", PyLong_FromUnsignedLongLong(view.opened));
     put(picture, "probes", PyLong_FromUnsignedLongLong(self->probes));
+    put_writes(self, picture);
     if (PyErr_Occurred())
         Py_CLEAR(picture);
     return picture;
 }
 
 static PyMethodDef guard_methods[] = {
-    {"enter", (PyCFunction)(void (*)(void))guard_enter, METH_NOARGS, enter_doc},
+    {"enter", (PyCFunction)(void (*)(void))guard_enter, METH_FASTCALL, enter_doc},
     {"leave", (PyCFunction)(void (*)(void))guard_leave, METH_FASTCALL, leave_doc},
     {"answered", (PyCFunction)(void (*)(void))guard_answered, METH_NOARGS,
      answered_doc},
@@ -586,7 +709,7 @@ PyDoc_STRVAR(
     guard_doc,
     "Guard(threshold=5, timeout=60.0, success_threshold=1, half_open_requests=1,\n"
     "      operation_timeout=1.0, enabled=True, host=None, port=0, path=None,\n"
-    "      probe_bytes=None, on_change=None, clock=None)\n--\n\n"
+    "      probe_bytes=None, on_change=None, clock=None, on_writes=None)\n--\n\n"
     "Breaker, deadline policy and recovery probe of one store.\n\n"
     "threshold: consecutive failures that open it. timeout: seconds from opening\n"
     "until a call tries again at the latest. success_threshold: half-open successes\n"
@@ -596,7 +719,9 @@ PyDoc_STRVAR(
     "host and port, or path: where to look for an open store's return; probe_bytes:\n"
     "what to send there, say AUTH and PING (None: a Redis PING; empty, as for TLS: an\n"
     "accepted connection is the answer). on_change(old, new): called after each\n"
-    "change of state. clock: a callable that returns seconds, for tests.");
+    "change of state. clock: a callable that returns seconds, for tests.\n"
+    "on_writes(old, new): the same for whether writes are let through, while reads\n"
+    "are.");
 
 static PyType_Slot guard_slots[] = {
     {Py_tp_doc, (void *)guard_doc},
@@ -616,9 +741,9 @@ static PyType_Spec guard_spec = {
 };
 
 static int
-add_constant(PyTypeObject *type, const char *name, enum ck_verdict verdict)
+add_constant(PyTypeObject *type, const char *name, long value)
 {
-    PyObject *number = PyLong_FromLong(verdict);
+    PyObject *number = PyLong_FromLong(value);
     if (number == NULL)
         return -1;
     int rc = PyDict_SetItemString(type->tp_dict, name, number);
@@ -633,7 +758,9 @@ ckpy_guard_exec(PyObject *module, struct ckpy_state *state)
     if (ckpy_state_add_type(module, type, &guard_spec, "Guard") < 0 ||
         add_constant(*type, "SUCCESS", CK_VERDICT_SUCCESS) < 0 ||
         add_constant(*type, "FAILURE", CK_VERDICT_FAILURE) < 0 ||
-        add_constant(*type, "NEUTRAL", CK_VERDICT_NEUTRAL) < 0)
+        add_constant(*type, "NEUTRAL", CK_VERDICT_NEUTRAL) < 0 ||
+        add_constant(*type, "READ", CKPY_GUARD_READ) < 0 ||
+        add_constant(*type, "WRITE", CKPY_GUARD_WRITE) < 0)
         return -1;
     PyType_Modified(*type);
     return 0;

@@ -238,6 +238,8 @@ keyring_dealloc(PyObject *object)
 {
     struct ckpy_keyring *self = (struct ckpy_keyring *)object;
     PyTypeObject *type = Py_TYPE(object);
+    if (self->weak != NULL)
+        PyObject_ClearWeakRefs(object);
     if (self->made)
         ck_keyring_fini(&self->ring);
     type->tp_free(object);
@@ -630,6 +632,8 @@ static PyMethodDef keyring_methods[] = {
 static PyMemberDef keyring_members[] = {
     {"count", T_UINT, offsetof(struct ckpy_keyring, ring.count), READONLY,
      "How many master keys: the current one and the previous ones."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct ckpy_keyring, weak), READONLY,
+     NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

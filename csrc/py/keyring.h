@@ -26,6 +26,7 @@ struct ckpy_keyring {
     struct ckpy_state *state; /* borrowed: lives as long as our type */
     struct ck_keyring ring;   /* owned, when `made` */
     enum ck_purpose purpose;  /* of encryption, as `wire` said */
+    PyObject *weak;           /* owned by the interpreter */
     bool made;
 };
 

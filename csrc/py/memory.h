@@ -21,6 +21,7 @@
 enum {
     CKPY_KIND_OBJECT = 40,     /* any object, by reference (local caches) */
     CKPY_KIND_SERIALIZED = 41, /* bytes of the function's own serializer */
+    CKPY_KIND_SEALED = 42,     /* encrypted: bytes of any serializer (secret.h) */
 };
 
 struct ckpy_memory {

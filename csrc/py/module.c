@@ -85,6 +85,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->flight_type);
     Py_VISIT(state->call_type);
     Py_VISIT(state->subscriber_type);
+    Py_VISIT(state->subscribers);
     Py_VISIT(state->current_flight);
     Py_VISIT(state->lookup);
     Py_VISIT(state->errors);
@@ -113,6 +114,7 @@ core_clear(PyObject *module)
     Py_CLEAR(state->flight_type);
     Py_CLEAR(state->call_type);
     Py_CLEAR(state->subscriber_type);
+    Py_CLEAR(state->subscribers);
     Py_CLEAR(state->current_flight);
     Py_CLEAR(state->lookup);
     Py_CLEAR(state->errors);

@@ -31,6 +31,27 @@ is_named_tuple(PyTypeObject *type)
            ckpy_has(type, "_make");
 }
 
+/* Perhaps a Pydantic model or a msgspec struct: cachekit._models decides. */
+static int
+is_like_model(PyTypeObject *type)
+{
+    return !is_dataclass(type) && (ckpy_has(type, "__pydantic_validator__") ||
+                                   ckpy_has(type, "__struct_fields__"));
+}
+
+/* The converter of a model class, or None: a new reference. */
+static PyObject *
+converter_of(PyObject *type)
+{
+    if (!is_like_model((PyTypeObject *)type))
+        return Py_NewRef(Py_None);
+    PyObject *module = PyImport_ImportModule("cachekit._models");
+    PyObject *converter =
+        module == NULL ? NULL : PyObject_CallMethod(module, "converter_of", "(O)", type);
+    Py_XDECREF(module);
+    return converter;
+}
+
 /* The names of the fields of a dataclass, in order: a new tuple. Pseudo-fields (ClassVar,
  * InitVar) are left out, as dataclasses.fields does. */
 static PyObject *
@@ -150,11 +171,14 @@ long_name(PyObject *type)
     return text;
 }
 
+/* `converter`: of a model; NULL or None for any other class. */
 static int
-name_class(PyObject *named, PyObject *type, PyObject *name)
+name_class(PyObject *named, PyObject *type, PyObject *name, PyObject *converter)
 {
     PyObject *fields = NULL;
-    if (is_named_tuple((PyTypeObject *)type))
+    if (converter != NULL && converter != Py_None)
+        fields = Py_NewRef(converter);
+    else if (is_named_tuple((PyTypeObject *)type))
         fields = tuple_fields(type);
     else if (is_dataclass((PyTypeObject *)type))
         fields = dataclass_fields(type);
@@ -169,10 +193,18 @@ name_class(PyObject *named, PyObject *type, PyObject *name)
     return rc;
 }
 
+static int
+rename_class(PyObject *named, PyObject *type, PyObject *name)
+{
+    PyObject *record = PyDict_GetItemWithError(named, type); /* set by name_class */
+    return record == NULL ? -1
+                          : name_class(named, type, name, PyTuple_GET_ITEM(record, 1));
+}
+
 /* Give `type` its stored name. The class that had a short name first keeps none when
  * another one claims it: both get their long names. */
 static int
-add_class(PyObject *named, PyObject *shared, PyObject *type)
+add_class(PyObject *named, PyObject *shared, PyObject *type, PyObject *converter)
 {
     int rc = -1;
     PyObject *other = NULL, *long_text = NULL;
@@ -186,14 +218,14 @@ add_class(PyObject *named, PyObject *shared, PyObject *type)
     if (taken < 0)
         goto done;
     if (other == NULL && !taken) {
-        rc = name_class(named, type, name);
+        rc = name_class(named, type, name, converter);
         goto done;
     }
     if (other != NULL) {
         if (PySet_Add(shared, name) < 0 || PyDict_DelItem(named, name) < 0)
             goto done;
         long_text = long_name(other);
-        if (long_text == NULL || name_class(named, other, long_text) < 0)
+        if (long_text == NULL || rename_class(named, other, long_text) < 0)
             goto done;
         Py_CLEAR(long_text);
     }
@@ -202,7 +234,7 @@ add_class(PyObject *named, PyObject *shared, PyObject *type)
         goto done;
     taken = PyDict_Contains(named, long_text);
     if (taken == 0)
-        rc = name_class(named, type, long_text);
+        rc = name_class(named, type, long_text, converter);
     else if (taken == 1) /* twins: neither can be told from the other */
         rc = PyDict_DelItem(named, PyDict_GetItemWithError(named, long_text)) < 0
                  ? -1
@@ -224,8 +256,19 @@ visit(struct ckpy_state *state, PyObject *item, PyObject *named, PyObject *share
     };
     if (PyType_Check(item)) {
         PyTypeObject *type = (PyTypeObject *)item;
+        PyObject *converter = converter_of(item);
+        if (converter == NULL)
+            return -1;
+        if (converter != Py_None) {
+            int rc = add_class(named, shared, item, converter);
+            if (rc == 0)
+                rc = queue_attribute(todo, seen, converter, "annotations");
+            Py_DECREF(converter);
+            return rc;
+        }
+        Py_DECREF(converter);
         int fields = is_dataclass(type) || is_named_tuple(type);
-        if ((fields || is_enum(state, type)) && add_class(named, shared, item) < 0)
+        if ((fields || is_enum(state, type)) && add_class(named, shared, item, NULL) < 0)
             return -1;
         /* A typed dict is a plain dict whose items may be of such classes. */
         if (fields || ckpy_has(type, "__total__"))

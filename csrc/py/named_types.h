@@ -3,9 +3,10 @@
  * PURPOSE   The classes that an annotation names: what may be stored besides the types
  *           of the format.
  * DESIGN    The annotation is walked once: unions, generics, aliases, and the fields of
- *           the dataclasses and named tuples found on the way. The result is a dict that
- *           maps each class to its stored name and fields (None for an enum), and the
- *           name back to the class. The name
+ *           the dataclasses, named tuples and models found on the way. The result is a
+ *           dict that maps each class to its stored name and a tuple of its fields (None
+ *           for an enum, a converter of cachekit._models for a model), and the name back
+ *           to the class. The name
  *           is the qualified name, with the module before it when two classes share one.
  *           Stored bytes can therefore only ever name a class that the reading function
  *           names too.

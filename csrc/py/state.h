@@ -13,6 +13,9 @@
 #include "py/resp.h"
 #include "py/values_state.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
+
 struct ckpy_state {
     /* immutable after module execution; owned */
     PyTypeObject *flag_type;
@@ -23,11 +26,13 @@ struct ckpy_state {
     PyTypeObject *flight_type;
     PyTypeObject *call_type;
     PyTypeObject *subscriber_type;
+    PyObject *subscribers;    /* set of weak references: to be stopped at exit */
     PyObject *current_flight; /* ContextVar: the innermost flight whose function runs */
 
     PyObject *lookup; /* the str "lookup": a method of transports */
 
-    uint64_t searches; /* of flights that wait for each other; guarded by the GIL */
+    _Atomic bool exiting; /* subscribers were stopped for good */
+    uint64_t searches;    /* of flights that wait for each other; guarded by the GIL */
 
     /* imported when first needed; owned */
     PyObject *errors;

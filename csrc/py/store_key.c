@@ -44,13 +44,19 @@ update(struct ck_digest *state, const void *data, size_t size)
 }
 
 void
-ckpy_store_key_digest(uint8_t out[CK_DIGEST_SIZE], PyObject *identity,
-                      const uint8_t *key, size_t len)
+ckpy_store_key_digest(uint8_t out[CK_DIGEST_SIZE], const struct ck_key *key,
+                      struct ck_piece tenant, PyObject *identity,
+                      struct ck_piece canonical)
 {
     struct ck_digest state;
-    ck_digest_init(&state, NULL, 0);
+    if (key != NULL)
+        ck_key_begin_name(key, &state);
+    else
+        ck_digest_init(&state, NULL, 0);
+    if (tenant.data != NULL)
+        update(&state, tenant.data, tenant.len);
     update(&state, PyBytes_AS_STRING(identity), (size_t)PyBytes_GET_SIZE(identity));
-    update(&state, key, len);
+    update(&state, canonical.data, canonical.len);
     ck_digest_final(&state, out);
 }
 
@@ -58,8 +64,8 @@ PyObject *
 ckpy_store_key_make(PyObject *prefix, PyObject *identity, PyObject *key)
 {
     uint8_t digest[CK_DIGEST_SIZE];
-    ckpy_store_key_digest(digest, identity, (const uint8_t *)PyBytes_AS_STRING(key),
-                          (size_t)PyBytes_GET_SIZE(key));
+    struct ck_piece canonical = {PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key)};
+    ckpy_store_key_digest(digest, NULL, (struct ck_piece){NULL, 0}, identity, canonical);
     return ckpy_store_key_of_digest(prefix, digest);
 }
 

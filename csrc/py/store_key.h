@@ -9,13 +9,14 @@
 
 #include "py/ckpy.h"
 
-#include "codec/ck_digest.h"
+#include "codec/ck_keyring.h"
 
-/* The digest that names an entry: of `identity` (bytes) and `len` bytes of canonical
- * key. */
+/* The digest that names an entry: of `identity` (bytes) and canonical bytes, keyed
+ * unless `key` is NULL; of `tenant`, too, where that is not NULL. */
 void
-ckpy_store_key_digest(uint8_t out[CK_DIGEST_SIZE], PyObject *identity,
-                      const uint8_t *key, size_t len);
+ckpy_store_key_digest(uint8_t out[CK_DIGEST_SIZE], const struct ck_key *key,
+                      struct ck_piece tenant, PyObject *identity,
+                      struct ck_piece canonical);
 
 /* `prefix` and the digits of a digest. */
 PyObject *

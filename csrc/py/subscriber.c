@@ -26,9 +26,7 @@ typedef struct {
     struct ck_subscriber *core; /* owned; immutable after new; NULL when new failed */
     struct audience *audience;  /* borrowed: kept alive by core; immutable after new */
     PyObject *address;          /* owned str; immutable after new */
-    PyObject *at_exit; /* owned; guarded by audience->lock; NULL before start */
     PyObject *weakrefs;
-    int64_t deadline; /* ns; immutable after new */
 } Subscriber;
 
 /* --- the thread's side --- */
@@ -303,22 +301,41 @@ strong(PyObject *reference)
 #endif
 }
 
+/* Stop those that run, all at once. Who starts one now gets none. */
+static void
+stop_all(struct ckpy_state *state)
+{
+    atomic_store(&state->exiting, true);
+    int64_t until = ck_clock_add(ck_clock_now(), EXIT_NS);
+    PyObject *list =
+        state->subscribers == NULL ? NULL : PySequence_List(state->subscribers);
+    for (int joining = 0; list != NULL && joining < 2; joining++)
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+            PyObject *op = strong(PyList_GET_ITEM(list, i));
+            if (op == NULL)
+                continue;
+            ck_subscriber_stop(((Subscriber *)op)->core);
+            if (joining)
+                wait_until((Subscriber *)op, until, false, ck_subscriber_join);
+            Py_DECREF(op);
+        }
+    Py_XDECREF(list);
+}
+
 static PyObject *
 stop_at_exit(PyObject *reference, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *op = strong(reference);
-    if (op != NULL) {
-        Subscriber *self = (Subscriber *)op;
-        ck_subscriber_stop(self->core);
-        wait_until(self, ck_clock_add(ck_clock_now(), EXIT_NS), false,
-                   ck_subscriber_join);
-        Py_DECREF(op);
+    PyObject *module = strong(reference);
+    if (module != NULL) {
+        stop_all(ckpy_state_of(module));
+        Py_DECREF(module);
     }
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
 static PyMethodDef exit_method = {"stop_at_exit", stop_at_exit, METH_NOARGS, NULL};
 
+/* A reference, or NULL with an exception. */
 static PyObject *
 call_atexit(const char *method, PyObject *function)
 {
@@ -329,31 +346,53 @@ call_atexit(const char *method, PyObject *function)
     return result;
 }
 
-/* Once: 0, or -1 with an exception. */
-static int
-register_at_exit(Subscriber *self)
+/* The module has gone before the end: `box` holds the function that was registered. */
+static PyObject *
+unregister(PyObject *box, PyObject *Py_UNUSED(reference))
 {
-    PyObject *known = hold(self->audience, &self->at_exit);
-    if (known != NULL) {
-        Py_DECREF(known);
-        return 0;
-    }
-    PyObject *reference = PyWeakref_NewRef((PyObject *)self, NULL);
-    PyObject *function =
-        reference == NULL ? NULL : PyCFunction_New(&exit_method, reference);
-    PyObject *result = function == NULL ? NULL : call_atexit("register", function);
+    PyObject *result = PyList_GET_SIZE(box) == 0
+                           ? Py_NewRef(Py_None)
+                           : call_atexit("unregister", PyList_GET_ITEM(box, 0));
+    if (result == NULL)
+        PyErr_Clear(); /* nothing can be imported any more: this is the end */
+    Py_XDECREF(result);
+    return PyList_SetSlice(box, 0, PY_SSIZE_T_MAX, NULL) < 0 ? NULL
+                                                             : Py_NewRef(Py_None);
+}
+
+static PyMethodDef gone_method = {"unregister", unregister, METH_O, NULL};
+
+/* Registered at the import, it comes after all that is registered later. */
+static int
+register_at_exit(PyObject *module)
+{
+    PyObject *box = PyList_New(0), *gone = NULL, *reference = NULL, *function = NULL;
+    PyObject *result = NULL;
+    if (box != NULL)
+        gone = PyCFunction_New(&gone_method, box);
+    if (gone != NULL)
+        reference = PyWeakref_NewRef(module, gone);
+    if (reference != NULL)
+        function = PyCFunction_New(&exit_method, reference);
+    if (function != NULL && PyList_Append(box, function) == 0)
+        result = call_atexit("register", function);
+    Py_XDECREF(box);
+    Py_XDECREF(gone);
     Py_XDECREF(reference);
-    if (result != NULL) {
-        /* Another thread may have come first: twice does no harm. */
-        ck_mutex_lock(&self->audience->lock);
-        PyObject *other = self->at_exit;
-        self->at_exit = Py_NewRef(function);
-        ck_mutex_unlock(&self->audience->lock);
-        Py_XDECREF(other);
-    }
     Py_XDECREF(function);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
+}
+
+/* Among those to be stopped at the end, or not any more. 0, or -1 with an exception. */
+static int
+enlist(Subscriber *self, int (*change)(PyObject *set, PyObject *item))
+{
+    PyObject *set = self->state->subscribers;
+    PyObject *reference = set == NULL ? NULL : PyWeakref_NewRef((PyObject *)self, NULL);
+    int rc = reference == NULL ? -(set != NULL) : change(set, reference);
+    Py_XDECREF(reference);
+    return rc < 0 ? -1 : 0;
 }
 
 /* --- start --- */
@@ -362,11 +401,13 @@ static PyObject *
 subscriber_start(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     Subscriber *self = (Subscriber *)op;
-    if (register_at_exit(self) < 0)
+    if (atomic_load(&self->state->exiting))
+        Py_RETURN_NONE;
+    if (enlist(self, PySet_Add) < 0)
         return NULL;
     enum ck_status status = ck_subscriber_start(self->core);
     if (status == CK_AGAIN) {
-        int64_t until = ck_clock_add(ck_clock_now(), self->deadline);
+        int64_t until = ck_clock_add(ck_clock_now(), STOP_NS);
         if (wait_until(self, until, true, ck_subscriber_join) == CK_AGAIN)
             return NULL;
         status = ck_subscriber_start(self->core);
@@ -501,7 +542,6 @@ subscriber_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL)
         return NULL;
     self->state = PyType_GetModuleState(type);
-    self->deadline = options.deadline;
     struct ck_redis_target target;
     struct ckpy_redis_policy policy;
     struct ck_pool_options pool = {.size = 1};
@@ -523,7 +563,6 @@ subscriber_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Subscriber *self = (Subscriber *)op;
     Py_VISIT(Py_TYPE(op));
-    Py_VISIT(self->at_exit);
     if (self->audience != NULL) {
         Py_VISIT(self->audience->on_messages);
         Py_VISIT(self->audience->on_state);
@@ -566,14 +605,8 @@ subscriber_finalize(PyObject *op)
     ck_subscriber_stop(self->core);
     wait_until(self, ck_clock_add(ck_clock_now(), FINALIZER_NS), false,
                ck_subscriber_join);
-    PyObject *function = take_out(self->audience, &self->at_exit);
-    if (function != NULL) {
-        PyObject *result = call_atexit("unregister", function);
-        if (result == NULL)
-            PyErr_Clear(); /* at an exit nothing can be imported: it is of no more use */
-        Py_XDECREF(result);
-        Py_DECREF(function);
-    }
+    if (enlist(self, PySet_Discard) < 0)
+        PyErr_Clear(); /* what stays is a reference to nothing */
     PyErr_Restore(type, value, traceback);
 }
 
@@ -588,7 +621,6 @@ subscriber_dealloc(PyObject *op)
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(op);
     subscriber_clear(op);
-    Py_XDECREF(self->at_exit);
     Py_XDECREF(self->address);
     if (self->core != NULL)
         ck_subscriber_free(self->core);
@@ -625,8 +657,11 @@ PyDoc_STRVAR(
     "a message (b\"__redis__:invalidate\", key) each, and (b\"__redis__:invalidate\",\n"
     "b\"\") when all keys were removed. A connection that stands is taken anew for it.");
 
-PyDoc_STRVAR(start_doc, "start($self, /)\n--\n\n"
-                        "Start the thread, unless it runs.");
+PyDoc_STRVAR(
+    start_doc,
+    "start($self, /)\n--\n\n"
+    "Start the thread, unless it runs. When the interpreter is about to end, and stops\n"
+    "all of them, nothing is started.");
 
 PyDoc_STRVAR(
     stop_doc,
@@ -716,6 +751,9 @@ ckpy_subscriber_exec(PyObject *module, struct ckpy_state *state)
 {
     if (ckpy_state_add_type(module, &state->subscriber_type, &subscriber_spec,
                             "Subscriber") < 0)
+        return -1;
+    state->subscribers = PySet_New(NULL);
+    if (state->subscribers == NULL || register_at_exit(module) < 0)
         return -1;
     PyTypeObject *type = state->subscriber_type;
     if (add_constant(type, "LOST", CK_SUBSCRIBER_LOST) < 0 ||

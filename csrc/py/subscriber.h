@@ -6,8 +6,9 @@
  *           object. It owns no reference to the object, so that a Subscriber that nobody
  *           wants any more stops in its finalizer; the functions are kept in a block that
  *           object and thread share.
- *           Interpreters cannot end under a thread that may attach: the first start()
- *           registers, with atexit, a function that holds the object weakly and stops it.
+ *           An interpreter must not end under a thread that may attach: a function of
+ *           atexit stops all that run. It is registered at the import, so it comes after
+ *           what is registered later; then nothing is started any more.
  * THREADING Any thread. Waiting is done detached, in slices that let signals through.
  */
 #ifndef CKPY_SUBSCRIBER_H

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * PURPOSE   Enums, dataclasses and named tuples that an annotation names, encoded and
- *           decoded.
+ * PURPOSE   Enums, dataclasses, named tuples and models that an annotation names,
+ *           encoded and decoded.
  * DESIGN    named_types.c says which classes those are. An instance of a dataclass is
- *           taken apart and put together field by field: its constructor is not run.
+ *           taken apart and put together field by field: its constructor is not run. A
+ *           model (of Pydantic or msgspec) is taken apart by its converter and put
+ *           together by its own validation.
  * THREADING Holds the GIL. May run code of those classes.
  */
 #include "py/decode_parts.h"
@@ -133,6 +135,29 @@ encode_named_tuple(struct ckpy_encoder *encoder, PyObject *value, PyObject *name
     return rc < 0 ? -1 : ck_pack_ext_end(encoder->out, start);
 }
 
+/* What the converter makes of the model: a plain value and a list of names. It is a level
+ * of its own: a model may hold another one directly. */
+static int
+encode_model(struct ckpy_encoder *encoder, PyObject *value, PyObject *name,
+             PyObject *converter)
+{
+    size_t start = ck_pack_ext_begin(encoder->out, CK_EXT_MODEL);
+    PyObject *parts = PyObject_CallMethod(converter, "take", "(O)", value);
+    int rc = parts == NULL ? -1 : ckpy_encode_enter(encoder, value, 0);
+    if (rc == 0 && (!PyTuple_Check(parts) || PyTuple_GET_SIZE(parts) != 2))
+        rc = ckpy_encode_refuse(
+            encoder, value, "its own validation does not give back an equal object");
+    if (rc == 0)
+        rc = ckpy_encode_value(encoder, name);
+    for (Py_ssize_t i = 0; rc == 0 && i < 2; i++)
+        rc = ckpy_encode_value(encoder, PyTuple_GET_ITEM(parts, i));
+    Py_XDECREF(parts);
+    if (rc < 0)
+        return -1;
+    encoder->depth++;
+    return ck_pack_ext_end(encoder->out, start);
+}
+
 int
 ckpy_encode_named(struct ckpy_encoder *encoder, PyObject *value)
 {
@@ -150,6 +175,8 @@ ckpy_encode_named(struct ckpy_encoder *encoder, PyObject *value)
     int rc;
     if (fields == Py_None)
         rc = encode_enum(encoder, value, name);
+    else if (!PyTuple_Check(fields))
+        rc = encode_model(encoder, value, name, fields);
     else if (PyTuple_Check(value))
         rc = encode_named_tuple(encoder, value, name, fields);
     else
@@ -160,8 +187,8 @@ ckpy_encode_named(struct ckpy_encoder *encoder, PyObject *value)
 
 /* ---- decoding ------------------------------------------------------------------ */
 
-/* The class whose name comes next: a new reference. Its fields go to `*fields`, None for
- * an enum, which stay alive with decoder->named. */
+/* The class whose name comes next: a new reference. Its fields go to `*fields`: a tuple,
+ * None for an enum, a converter for a model. They stay alive with decoder->named. */
 static PyTypeObject *
 decode_class(struct ckpy_decoder *decoder, PyObject **fields)
 {
@@ -257,7 +284,7 @@ ckpy_decode_dataclass(struct ckpy_decoder *decoder)
     PyTypeObject *type = decode_class(decoder, &names);
     if (type == NULL)
         return NULL;
-    if (names != Py_None && !PyType_IsSubtype(type, &PyTuple_Type))
+    if (PyTuple_Check(names) && !PyType_IsSubtype(type, &PyTuple_Type))
         values = decode_fields(decoder, names);
     if (values != NULL && (empty = PyTuple_New(0)) != NULL)
         object = type->tp_new(type, empty, NULL);
@@ -280,7 +307,7 @@ ckpy_decode_named_tuple(struct ckpy_decoder *decoder)
     PyTypeObject *type = decode_class(decoder, &names);
     if (type == NULL)
         return NULL;
-    if (names != Py_None && PyType_IsSubtype(type, &PyTuple_Type))
+    if (PyTuple_Check(names) && PyType_IsSubtype(type, &PyTuple_Type))
         values = decode_fields(decoder, names);
     if (values != NULL && (args = PyTuple_Pack(1, values)) != NULL)
         object = PyTuple_Type.tp_new(type, args, NULL);
@@ -289,5 +316,34 @@ ckpy_decode_named_tuple(struct ckpy_decoder *decoder)
     Py_DECREF(type);
     return object == NULL ? ckpy_decode_refuse(
                                 decoder, "the fields of the named tuple have changed")
+                          : object;
+}
+
+/* The bytes may hold a model in a model in a model: depth is counted here too. */
+PyObject *
+ckpy_decode_model(struct ckpy_decoder *decoder)
+{
+    PyObject *converter, *plain = NULL, *names = NULL, *object = NULL;
+    if (ck_unpack_enter(&decoder->in) != CK_OK)
+        return ckpy_decode_refuse(decoder, "they are nested more than 512 deep");
+    PyTypeObject *type = decode_class(decoder, &converter);
+    if (type == NULL)
+        return NULL;
+    if (converter != Py_None && !PyTuple_Check(converter)) {
+        Py_INCREF(converter);
+        plain = ckpy_decode_value(decoder);
+        names = plain == NULL ? NULL : ckpy_decode_array(decoder);
+        if (names != NULL)
+            object = PyObject_CallMethod(converter, "make", "(OO)", plain, names);
+        Py_DECREF(converter);
+    }
+    ck_unpack_leave(&decoder->in);
+    if (object != NULL && Py_TYPE(object) != type)
+        Py_CLEAR(object);
+    Py_XDECREF(names);
+    Py_XDECREF(plain);
+    Py_DECREF(type);
+    return object == NULL ? ckpy_decode_refuse(
+                                decoder, "the model does not take its stored fields")
                           : object;
 }

@@ -9,7 +9,7 @@
 TEST(five_failures_in_a_row_cost_less_than_two_deadlines)
 {
     struct ck_patience patience;
-    ck_patience_init(&patience, 1 * S, false);
+    ck_patience_init(&patience, 1 * S, 0);
     int64_t now = 0, spent = 0;
     for (int i = 0; i < 5; i++) {
         int64_t allowed = ck_patience_allow(&patience, now);
@@ -24,7 +24,7 @@ TEST(five_failures_in_a_row_cost_less_than_two_deadlines)
 TEST(each_failure_halves_down_to_a_tenth)
 {
     struct ck_patience patience;
-    ck_patience_init(&patience, 1 * S, false);
+    ck_patience_init(&patience, 1 * S, 0);
     static const int64_t expected[] = {1000, 500, 250, 125, 100, 100, 100};
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
         CHECK_EQ(ck_patience_allow(&patience, 0), expected[i] * MS);
@@ -36,7 +36,7 @@ TEST(each_failure_halves_down_to_a_tenth)
 TEST(a_success_restores_the_full_deadline)
 {
     struct ck_patience patience;
-    ck_patience_init(&patience, 2 * S, false);
+    ck_patience_init(&patience, 2 * S, 0);
     for (int i = 0; i < 3; i++)
         ck_patience_failed(&patience, 0, 2 * S);
     CHECK_EQ(ck_patience_allow(&patience, 0), 250 * MS);
@@ -48,7 +48,7 @@ TEST(a_success_restores_the_full_deadline)
 TEST(with_a_breaker_time_alone_restores_nothing)
 {
     struct ck_patience patience;
-    ck_patience_init(&patience, 1 * S, false);
+    ck_patience_init(&patience, 1 * S, 0);
     ck_patience_failed(&patience, 0, 1 * S);
     CHECK_EQ(ck_patience_allow(&patience, 3600 * S), 500 * MS);
 }
@@ -56,7 +56,7 @@ TEST(with_a_breaker_time_alone_restores_nothing)
 TEST(without_a_breaker_the_full_deadline_returns_after_a_second)
 {
     struct ck_patience patience;
-    ck_patience_init(&patience, 1 * S, true);
+    ck_patience_init(&patience, 1 * S, CK_PATIENCE_RETURN);
     ck_patience_failed(&patience, 10 * S, 1 * S);
     ck_patience_failed(&patience, 10 * S, 500 * MS);
     CHECK_EQ(ck_patience_allow(&patience, 11 * S - 1), 250 * MS);
@@ -66,7 +66,7 @@ TEST(without_a_breaker_the_full_deadline_returns_after_a_second)
 TEST(without_a_breaker_one_operation_at_a_time_tries_the_full_deadline)
 {
     struct ck_patience patience;
-    ck_patience_init(&patience, 1 * S, true);
+    ck_patience_init(&patience, 1 * S, CK_PATIENCE_RETURN);
     ck_patience_failed(&patience, 0, 1 * S);
     CHECK_EQ(ck_patience_allow(&patience, 1 * S), 1 * S);
     CHECK_EQ(ck_patience_allow(&patience, 1 * S), 500 * MS);
@@ -88,7 +88,7 @@ TEST(without_a_breaker_one_operation_at_a_time_tries_the_full_deadline)
 TEST(without_a_breaker_a_hanging_store_is_mostly_waited_for_briefly)
 {
     struct ck_patience patience;
-    ck_patience_init(&patience, 1 * S, true);
+    ck_patience_init(&patience, 1 * S, CK_PATIENCE_RETURN);
     int64_t now = 0;
     int full = 0, all = 0;
     while (now < 60 * S) {
@@ -106,7 +106,7 @@ TEST(without_a_breaker_a_hanging_store_is_mostly_waited_for_briefly)
 TEST(tiny_deadlines_never_become_nothing)
 {
     struct ck_patience patience;
-    ck_patience_init(&patience, 3, false);
+    ck_patience_init(&patience, 3, 0);
     for (int i = 0; i < 100; i++)
         ck_patience_failed(&patience, 0, 3);
     CHECK_EQ(ck_patience_allow(&patience, 0), 1);

@@ -313,10 +313,11 @@ struct diary {
     char text[4096];
     size_t len;
     int64_t messages, batches;
-    int entered, left, released;
-    bool brief; /* count messages, do not write them down */
-    bool fails; /* do not take messages */
-    bool forks; /* at the next message */
+    int entered, left;
+    _Atomic int released; /* the last of all */
+    bool brief;           /* count messages, do not write them down */
+    bool fails;           /* do not take messages */
+    bool forks;           /* at the next message */
     bool forked;
     pid_t child;
 };
@@ -851,7 +852,7 @@ TEST(the_owner_may_go_while_the_thread_runs)
     CHECK(reads("a=hi ", 3000));
     ck_subscriber_free(subscriber);
     int64_t until = soon();
-    while (ck_alloc_live() != 0 && ck_clock_now() < until)
+    while (diary.released == 0 && ck_clock_now() < until)
         poll(NULL, 0, 1);
     CHECK_EQ(ck_alloc_live(), 0);
     fake_stop(&server);

@@ -28,6 +28,8 @@ other tests; it writes this page, and fails when page and runs differ.
 - "the exception": the function ran once and raised, and that very object was raised.
 - "cached": the value of the entry; the function did not run.
 - `CacheMiss`, `BackendError`: raised; the function did not run.
+- "a call waits": for the store, as far as it touches it; where reads fail, each failure
+  in a row halves the time of the next.
 
 The memory tier is off, except where the text speaks of it. An entry that INVALIDATE
 could not remove is not served by this process any more, and is removed when the store
@@ -56,6 +58,14 @@ def gets(row: Row) -> list[str]:
     return [row.cells[strategy].gets for strategy in STRATEGIES]
 
 
+def gets_line(state: State, row: Row) -> list[str]:
+    return [state.title, *gets(row)]
+
+
+def waits_line(state: State, row: Row) -> list[str]:
+    return [*gets_line(state, row), waits(state)]
+
+
 def leaves(row: Row) -> list[str]:
     return [row.cells[strategy].leaves for strategy in STRATEGIES]
 
@@ -64,8 +74,8 @@ def times(count: int) -> str:
     return {0: "nothing", 1: "one warning"}.get(count, f"{count} warnings")
 
 
-def logged(row: Row) -> str:
-    text = times(row.events.count("store_failed"))
+def logged(state: State, row: Row) -> str:
+    text = times(row.events.count(state.said))
     if "breaker open" in row.events:
         text += " of the failure, and the breaker opens"
     if "store_recovered" in row.after:
@@ -74,13 +84,16 @@ def logged(row: Row) -> str:
 
 
 def each(
-    what: str, rows: Observed, name: Callable[[Row], str], skip: str | None = None
+    what: str,
+    rows: Observed,
+    name: Callable[[State, Row], str],
+    skip: str | None = None,
 ) -> str:
     """A sentence for all rows where they agree, else one more for each exception."""
     kinds: dict[str, list[str]] = {}
     for state, row in rows:
-        if name(row) != skip:
-            kinds.setdefault(name(row), []).append(state.title)
+        if name(state, row) != skip:
+            kinds.setdefault(name(state, row), []).append(state.title)
     most = max(kinds, key=lambda kind: len(kinds[kind]))
     titles = [(kind, f"in: {'; '.join(kinds[kind])}") for kind in kinds if kind != most]
     titles.append((most, "in every other row" if titles else "in every row"))
@@ -99,30 +112,28 @@ def also(rows: Observed) -> str:
         text += each(
             "A call, FRESH or REFRESH, whose entry is in memory",
             rows,
-            lambda row: "/".join(sorted(set(row.memory))),
+            lambda _, row: "/".join(sorted(set(row.memory))),
             skip="",
         )
         text += each(
-            "REFRESH with `fallback_enabled=False`", rows, lambda row: row.strict
+            "REFRESH with `fallback_enabled=False`", rows, lambda _, row: row.strict
         )
     if part in (OUTAGE, WRITES):
         text += each(
             "The calls that follow, for other entries, under REFRESH",
             rows,
-            lambda row: "/".join(row.crowd),
+            lambda _, row: "/".join(row.crowd),
         )
         text += each("Logged for all these calls together", rows, logged)
     return text and text + "\n"
 
 
 def part(title: str, rows: Observed) -> str:
-    outage = rows[0][0].is_outage
-    heads = ["state", *STRATEGIES, *(["a call waits"] if outage else [])]
+    heads, line = ["state", *STRATEGIES], gets_line
+    if any(state.waits for state, _ in rows):
+        heads, line = [*heads, "a call waits"], waits_line
     text = f"\n## {title}\n\n{also(rows)}### {GETS}: {lower(title)}\n\n"
-    text += table(
-        heads,
-        ([s.title, *gets(r), *([waits(s)] if outage else [])] for s, r in rows),
-    )
+    text += table(heads, (line(*pair) for pair in rows))
     text += f"\n### {LEAVES}: {lower(title)}\n\n"
     return text + table(
         ["state", *STRATEGIES], ([s.title, *leaves(r)] for s, r in rows)

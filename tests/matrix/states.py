@@ -52,6 +52,7 @@ class State:
     user           whether the functions log in as a user whose rights can be changed
     down_before    whether it is so from before the first call
     stale          whether a background refresh is to be looked for
+    said           the event that is logged, where something is
     crowd          how many calls for other entries follow
     unheard        whether the server may do what it is told without being heard
     needs          an option without which the row makes no sense yet
@@ -73,6 +74,7 @@ class State:
     user: bool = False
     down_before: bool = False
     stale: bool = False
+    said: str = "store_failed"
     crowd: int = 30
     unheard: bool = False
     needs: str = ""
@@ -316,6 +318,7 @@ STATES = [
         UP_ABSENT,
         entry=False,
         entry_is=lambda scene, key: scene.put_list(f"{{{key}}}:f"),
+        said="foreign_key",
         needs="fence_ttl",
     ),
     State(
@@ -323,6 +326,7 @@ STATES = [
         "somebody else's data is where the version numbers would be",
         UP_ABSENT,
         Scene.spoil_versions,
+        said="foreign_key",
         needs="tags",
     ),
     State(

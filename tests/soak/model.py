@@ -7,7 +7,8 @@ it takes the one that allows more. A value is as old as the moment its run *bega
 
 - In the process that invalidated: never, from the moment `invalidate` returned,
   whether it was delivered or queued.
-- In other processes, once it was delivered: not from the store; from memory not once
+- In other processes, once it was delivered (a queued one is delivered when its process
+  is in reach of the store again): not from the store; from memory not once
   the store has been in reach for 5 seconds and a deadline at a stretch. A process whose
   store is out of reach may serve its memory for as long as the entries live.
 - A value that was put is as old as the end of the `put`: until then it may take its
@@ -154,6 +155,7 @@ class Model:
         self._usage: dict[str, list[tuple[float, int, int, int]]] = {}
         self._marks: dict[str, float] = {}
         self._marked_since: dict[str, float] = {}  # when it joined
+        self._left: dict[str, float] = {}  # when it was last heard of
         self._waiting: list[tuple[float, int, Record]] = []
         self._order = itertools.count()
         self._recent: dict[tuple[str, int], deque[Record]] = {}  # -1: of all keys
@@ -167,7 +169,7 @@ class Model:
         self._marks[who] = self._marked_since[who] = when
 
     def left(self, who: str) -> None:
-        self._marks.pop(who, None)
+        self._left[who] = self._marks.pop(who, 0.0)
 
     def feed(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -337,10 +339,12 @@ class Model:
                     key,
                 )
                 return
-            if one.delivered and begin > self._heard_by(worker, kind, one.end, begin):
+            taken = one.end if one.delivered else self._delivered_by(one)
+            if begin > taken and begin > self._heard_by(worker, kind, taken, begin):
                 self._blame(
                     f"{worker}: {verb} gave run {run}: {age} by {one.worker}, which "
-                    f"had been delivered {begin - one.end:.3f} s before",
+                    f"{'had been delivered' if one.delivered else 'was queued'} "
+                    f"{begin - one.end:.3f} s before",
                     begin,
                     kind,
                     key,
@@ -348,6 +352,15 @@ class Model:
                 return
             if one.delivered:
                 self.heard.append(begin - one.end)
+
+    def _delivered_by(self, one: _Invalidation) -> float:
+        """When an invalidation that was kept must have been sent, if ever."""
+        limits = self.limits
+        calm = limits.hearing + limits.deadline + limits.slack
+        route = self._routes[_number(one.worker)]
+        taken = self.troubles.calm_from(one.end, calm, route)
+        taken += self._stalled(one.worker, one.end, taken)
+        return taken if taken < self._left.get(one.worker, FOREVER) else FOREVER
 
     def _heard_by(self, worker: str, kind: str, end: float, until: float) -> float:
         """When an invalidation that was delivered at `end` must show in `worker`."""

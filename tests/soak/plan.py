@@ -28,6 +28,7 @@ class Kind(NamedTuple):
     options: dict[str, Any]
     failing: float = 0.02  # how many of its runs raise
     tagged: bool = False
+    watched: bool = False  # changed seldom, by one process; the others only look
 
     @property
     def memory(self) -> bool:
@@ -64,6 +65,9 @@ _KINDS = (
     ),
     Kind(NAMED, {"ttl": 20.0}),
     Kind("tagged", {"ttl": 30.0}, tagged=True),
+    # What is missed here stays, until the model sees it.
+    Kind("watched", {"ttl": 60.0}, failing=0.0, watched=True),
+    Kind("seen", {"ttl": 60.0, "l1_enabled": False}, failing=0.0, watched=True),
     Kind("locked", {"ttl": 2.0, "distributed_lock": True}),
     Kind("guarded", {"ttl": 2.0, "distributed_lock": True, "l1_enabled": False}),
 )

@@ -42,13 +42,15 @@ from soak.plan import (
 )
 
 now = time.monotonic
-LOOP_LASTS = 300  # operations of a task; then the loop is closed and another opened
+# Operations of a task; then the loop is closed, with the cache, and another opened.
+# Closing drops what memory holds, and must not hide what memory missed.
+LOOP_LASTS = 2500
 CALM_LOOP = 0.02  # seconds by which a watcher may be late without a word
 
 Op = contextvars.ContextVar["Operation | None"]("operation", default=None)
 
 # verb, weight
-VERBS = {
+VERBS: dict[str, float] = {
     "read": 60,
     "fresh": 8,
     "peek": 3,
@@ -65,8 +67,8 @@ VERBS = {
     "cancelled": 4,  # a read that is cancelled while it runs
 }
 NAMED_VERBS = {**VERBS, "get": 40, "set": 5, "delete": 5, "get-many": 3, "set-many": 2}
-READS = {"read", "fresh", "peek", "entry", "get", "cancelled"}
-RUNS = {"bypass", "replace", "refresh"}  # answered by a run, never from the cache
+WATCHING = {"read": 80, "fresh": 15, "peek": 5}
+CHANGING = {**WATCHING, "change": 0.7}  # of a kind that is watched, by the first worker
 NO_RUN = {"fresh", "peek", "entry", "get", "get-many"}
 STRATEGY = {"fresh": "FRESH", "bypass": "BYPASS", "replace": "INVALIDATE"}
 
@@ -126,6 +128,8 @@ class Lane:
         twins = worker.twins[self.is_async]
         kind = worker.kinds[chance.choice(twins)]
         verbs = NAMED_VERBS if kind.name == NAMED else VERBS
+        if kind.watched:
+            verbs = WATCHING if worker.settings.number else CHANGING
         (verb,) = chance.choices(list(verbs), list(verbs.values()))
         return verb, kind, chance.randrange(KEYS)
 
@@ -391,7 +395,7 @@ class Worker:
         await self.cache.aclose()
 
     async def _task(self, lane: Lane) -> None:
-        for _ in range(LOOP_LASTS):
+        for _ in range(LOOP_LASTS + 500 * self.settings.number):
             if self.over.is_set():
                 return
             steps = self.steps(lane)
