@@ -26,6 +26,17 @@ class Server(NamedTuple):
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def count(self, name: str) -> int:
+        """A counter of its INFO. Asking counts as one read of its own."""
+        with socket.create_connection(("127.0.0.1", self.port), 1) as link:
+            link.sendall(b"INFO\r\nQUIT\r\n")
+            said = b"".join(iter(lambda: link.recv(65536), b"")).decode()
+        for line in said.splitlines():
+            found, _, value = line.partition(":")
+            if found == name:
+                return int(value)
+        raise Unavailable(f"this server does not count {name}")
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()

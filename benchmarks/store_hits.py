@@ -2,7 +2,8 @@
 """P7: a hit in Redis, of a ``def`` function in one thread, with the memory tier off.
 
 A hit of ours asks for the age and the entry (PTTL, then MGET, in one trip), checks the
-frame and decodes the value. The floor does GET and decodes nothing; redis-py does GET
+frame and decodes the value. With the entry it asks for the version keys of namespace and
+function, always; tags are further keys of the same MGET. The floor does GET and decodes nothing; redis-py does GET
 and unpacks MessagePack, with no age and no check. Everybody goes over the same number
 of keys in turn. The package named cachekit on PyPI runs in a process of its own; its
 figure is scaled by what functools.lru_cache takes there and here.
@@ -19,11 +20,21 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import redis_server
 import values
-from harness import Row, Settings, Times, compare, loop, race, rounds_of, skipped
+from harness import (
+    Row,
+    Settings,
+    Times,
+    compare,
+    loop,
+    race,
+    rounds_of,
+    skipped,
+    verdict,
+)
 from rivals import Unavailable, rival
 from workers import Worker, floor, namesake_worker
 
@@ -31,6 +42,8 @@ from cachekit import Cache, CacheConfig
 
 KEYS = 100
 WORK = "store hit, def, 1 KB dict, one thread"
+TAGGED = "store hit, def, with 3 tags, a version and a schema"
+COUNTED = 1000
 FLOOR = "hiredis GET loop in C"
 REDIS_PY = "redis-py + hiredis + msgpack"
 NAMESAKE = "the PyPI cachekit"
@@ -50,11 +63,27 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def cached_store(url: str, value: Any) -> Callable[[int], Any]:
+class Shape(TypedDict):
+    """What the entries look like, for ``schema``."""
+
+    id: int
+    name: str
+    active: bool
+
+
+def tagged_store(url: str, value: Any) -> Callable[[int], Any]:
+    """The same with all that an entry may be bound to."""
+    tags = ("users", "people", "reports")
+    return cached_store(url, value, "tagged", tags=tags, version=2, schema=Shape)
+
+
+def cached_store(
+    url: str, value: Any, name: str = "one_kilobyte", **options: Any
+) -> Callable[[int], Any]:
     """A cached function whose entries for `KEYS` keys are in the Redis at `url`."""
     cache = Cache(CacheConfig(namespace="bench"), backend=url)
 
-    @cache(l1_enabled=False, ttl=3600, name="one_kilobyte")
+    @cache(l1_enabled=False, ttl=3600, name=name, **options)
     def get(number: int) -> Any:
         return value
 
@@ -99,7 +128,12 @@ def measure(settings: Settings) -> Iterator[Row]:
         # First: what is started later inherits it.
         stack.enter_context(one_core())
         server = stack.enter_context(redis_server.running())
-        contestants = {"ours": in_turn(cached_store(server.url, value))}
+        tagged = tagged_store(server.url, value)
+        trips = _trips(server, tagged)
+        contestants = {
+            "ours": in_turn(cached_store(server.url, value)),
+            "tagged": in_turn(tagged),
+        }
         missing = {}
         try:
             # Before the floor: it fills the keys that the floor reads.
@@ -120,6 +154,26 @@ def measure(settings: Settings) -> Iterator[Row]:
         }
         times = race(ready, settings.rounds)
     yield from _rows(times, missing)
+    yield compare(
+        "P7", TAGGED, times["tagged"], "the plain hit", times["ours"], at_most=1.3
+    )
+    yield trips
+
+
+def _trips(server: redis_server.Server, call: Callable[[int], Any]) -> Row:
+    """The round trips of a hit, as the server counts what it reads from sockets."""
+    work = f"round trips of {COUNTED:,} such hits"
+    try:
+        before = server.count("total_reads_processed")
+        for number in range(COUNTED):
+            call(number % KEYS)
+        trips = server.count("total_reads_processed") - before - 1
+    except Unavailable as why:
+        return skipped("P7", work, str(why))
+    # A listener's connection or a health check may add one or two.
+    holds = COUNTED <= trips <= COUNTED + 5
+    target, figures = f"{COUNTED:,}", {"trips": trips}
+    return Row("P7", work, "-", target, f"{trips:,}", verdict(holds), figures)
 
 
 def _yardstick() -> Callable[[int], float]:

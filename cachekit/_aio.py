@@ -308,8 +308,11 @@ def wake(waiters: list[tuple[AbstractEventLoop, Future[None]]]) -> None:
 
 
 def refresh(call: Call) -> None:
-    """Start the background refresh of a stale entry; not cancelled with the caller."""
-    task = get_running_loop().create_task(_refresh(call))
+    """Start the background refresh of an entry; not cancelled with the caller."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        return  # a hit that was asked for before its loop runs: the next one refreshes
+    task = loop.create_task(_refresh(call))
     _refreshes.add(task)
     task.add_done_callback(_refreshes.discard)
 

@@ -422,6 +422,7 @@ class Cache(Factory):
             "version_keys": plan.version_names,
             "function_id": plan.function_id,
             "computed_tags": plan.computes_tags,
+            "digests": plan.digests,
         }
         self._members.add(function, prefix=None, **named_by)
         if plan.store is not None and plan.memory is not None:

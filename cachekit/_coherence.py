@@ -28,7 +28,7 @@ from time import monotonic, sleep
 from cachekit import _core
 from cachekit._logging import default_log
 from cachekit._members import Members
-from cachekit._messages import ENTRY, VERSION, parse
+from cachekit._messages import DIGEST, ENTRY, VERSION, parse
 from cachekit._waiters import Waiters
 
 TYPE_CHECKING = False
@@ -109,6 +109,7 @@ class Coherence:
         function_id: bytes,
         store_prefix: str,
         computed_tags: bool,
+        digests: bool,
         tracking: bool,
     ) -> None:
         """Keep the memory of ``function`` coherent, for as long as it lives.
@@ -116,6 +117,7 @@ class Coherence:
         ``channel``        of its namespace
         ``version_keys``   names of those that all its entries depend on
         ``computed_tags``  whether entries have others as well
+        ``digests``        whether memory knows them by their digests
         ``tracking``       also hear of what the server itself does to its keys
 
         The first one starts to listen, and waits up to ``FIRST_WAIT`` seconds for what
@@ -128,6 +130,7 @@ class Coherence:
             function_id=function_id,
             prefix=store_prefix.encode() if tracking else None,
             computed_tags=computed_tags,
+            digests=digests,
         )
         if self._make_subscriber is None:
             return
@@ -215,9 +218,9 @@ class Coherence:
                 self._channels
             ):
                 garbage += 1
-            elif message.kind == ENTRY:
+            elif message.kind in (ENTRY, DIGEST):
                 if message.origin != self.origin:
-                    self.local_entry(message.function_id, message.body)
+                    self.local_entry(*message[2:], digest=message.kind == DIGEST)
             elif message.kind == VERSION:
                 if message.origin != self.origin:
                     self.local_version(message.body.decode())
@@ -254,10 +257,19 @@ class Coherence:
             for function in functions:
                 function._forget(digest)
 
-    def local_entry(self, function_id: bytes, key: bytes) -> None:
-        """An entry is gone: for all functions of that id in this process."""
-        for function in self._members.by("id", function_id):
+    def local_entry(
+        self, function_id: bytes, key: bytes, digest: bool = False
+    ) -> None:
+        """An entry is gone: for all functions of that id in this process.
+
+        ``digest``  it is named by its digest; a function that knows it by another name
+                    cannot tell which it is, and forgets all of them
+        """
+        same, other = ("digest", "entry") if digest else ("entry", "digest")
+        for function in self._members.by(same, function_id):
             function._forget(key)
+        for function in self._members.by(other, function_id):
+            function._expire()
 
     def local_version(self, name: str) -> None:
         """A version key is gone: for all functions whose entries may carry it."""

@@ -22,8 +22,8 @@ class _Member:
     """A function that is kept coherent. Immutable but for the function's end."""
 
     __slots__ = (
-        *("channel", "computed_tags", "function", "function_id", "prefix", "place"),
-        "version_keys",
+        *("channel", "computed_tags", "digests", "function", "function_id"),
+        *("prefix", "place", "version_keys"),
     )
 
     def __init__(
@@ -36,6 +36,7 @@ class _Member:
         function_id: bytes,
         prefix: bytes | None,
         computed_tags: bool,
+        digests: bool,
     ) -> None:
         self.place = id(function)
         self.function = weakref.ref(function, forget)
@@ -44,13 +45,15 @@ class _Member:
         self.function_id = function_id
         self.prefix = prefix
         self.computed_tags = computed_tags
+        self.digests = digests
 
 
 class Members:
     """Functions, held weakly, under names of several kinds:
 
     ``"version"``  a version key that all its entries depend on
-    ``"id"``       16 bytes, from the name of its own version key
+    ``"entry"``    16 bytes, from the name of its own version key
+    ``"digest"``   the same, where memory knows entries by what names them in the store
     ``"channel"``  of its namespace
     ``"prefix"``   of its store keys, where the server reports what is touched
     ``"tags"``     None: entries have tags of their own
@@ -85,7 +88,7 @@ class Members:
         names: list[tuple[str, object]] = [
             ("version", name) for name in member.version_keys
         ]
-        names += [("id", member.function_id), ("channel", member.channel)]
+        names += [("digest" if member.digests else "entry", member.function_id), ("channel", member.channel)]
         if member.computed_tags:
             names.append(("tags", None))
         if member.prefix is not None:

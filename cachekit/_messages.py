@@ -7,6 +7,7 @@
     8 bytes      origin: who says it, one process and store
     1 byte       kind
     body         "k": 16 bytes of a function's id, then canonical key bytes: one entry
+                 "d": the same with the 32 bytes that name the entry in the store
                  "v": the name of a version key: a function, a namespace or a tag
                  "w": a store key: those who wait for its lock may look again
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
 __all__ = [
+    "DIGEST",
     "ENTRY",
     "VERSION",
     "WAKE",
@@ -33,7 +35,7 @@ __all__ = [
     "wake_message",
 ]
 
-ENTRY, VERSION, WAKE = b"k", b"v", b"w"
+ENTRY, DIGEST, VERSION, WAKE = b"k", b"d", b"v", b"w"
 ORIGIN_SIZE = 8
 FUNCTION_ID_SIZE = 16
 #: Bytes of the longest key and the longest name.
@@ -60,10 +62,10 @@ else:
     Message = namedtuple("Message", ("kind", "origin", "function_id", "body"))
     Message.__doc__ = """A message that has been checked.
 
-    ``kind``         ENTRY, VERSION or WAKE
+    ``kind``         ENTRY, DIGEST, VERSION or WAKE
     ``origin``       8 bytes
-    ``function_id``  16 bytes of an ENTRY, else empty
-    ``body``         key bytes of an ENTRY; else a name: valid UTF-8, not empty
+    ``function_id``  16 bytes of an ENTRY or DIGEST, else empty
+    ``body``         key bytes of those two; else a name: valid UTF-8, not empty
     """
 
 
@@ -76,16 +78,19 @@ def channel_of(namespace: str | None) -> str:
     return f"{namespace or 'cachekit'}:invalidate"
 
 
-def entry_message(origin: bytes, function_id: bytes, key: bytes) -> bytes:
+def entry_message(
+    origin: bytes, function_id: bytes, key: bytes, kind: bytes = ENTRY
+) -> bytes:
     """One entry of the functions of that id is gone.
 
-    ``key``  its key in memory, at most 1024 bytes
+    ``key``   its key in memory, at most 1024 bytes
+    ``kind``  DIGEST where that is the digest that names it in the store
 
     Raises ValueError for parts of another size.
     """
     if len(function_id) != FUNCTION_ID_SIZE:
         raise ValueError("a function id has 16 bytes")
-    return _message(origin, ENTRY, function_id, key)
+    return _message(origin, kind, function_id, key)
 
 
 def version_message(origin: bytes, name: str) -> bytes:
@@ -118,8 +123,8 @@ def parse(data: bytes) -> Message | None:
         return None
     origin = bytes(data[len(_MARK) : _KIND_AT])
     kind = bytes(data[_KIND_AT:_BODY_AT])
-    if kind == ENTRY:
-        if len(data) < _KEY_AT:
+    if kind == ENTRY or kind == DIGEST:
+        if len(data) < _KEY_AT or (kind == DIGEST and len(data) != _KEY_AT + 32):
             return None
         return Message(
             kind, origin, bytes(data[_BODY_AT:_KEY_AT]), bytes(data[_KEY_AT:])

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Converter", "converter_of"]
 
 
-
 class Converter:
     """What the codec asks about one class."""
 

@@ -6,7 +6,8 @@ nothing there. At most ``LIMIT`` entries are kept one by one; past that those of
 function are replaced by the function as a whole.
 
 A store that lives and refuses to delete (a read-only replica) is still read for what no
-kept invalidation covers, and asked again every ``PAUSE``.
+kept invalidation covers, and asked again every ``PAUSE``. So is one that answers reads and
+hangs on writes: a delivery before a read is a write, with a ticket of its own.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import os
 import threading
 import weakref
 from collections import namedtuple
+from contextlib import contextmanager
 from itertools import islice
 from time import monotonic
 
-from cachekit._core import Flag
-from cachekit._errors import BackendTimeout, BackendUnavailable
+from cachekit._core import Flag, Guard
+from cachekit._errors import BackendError, BackendTimeout, BackendUnavailable
 from cachekit.backends._protocol import Removal
 
 TYPE_CHECKING = False
@@ -171,6 +173,12 @@ class _Deadline:
     def __init__(self, seconds: float) -> None:
         self._end = monotonic() + seconds
 
+    def within(self, seconds: float) -> _Deadline:
+        """One that ends no later than this one."""
+        sooner = _Deadline(seconds)
+        sooner._end = min(sooner._end, self._end)
+        return sooner
+
     def left(self) -> float:
         seconds = self._end - monotonic()
         if seconds <= 0:
@@ -179,14 +187,47 @@ class _Deadline:
 
 
 class _Common:
-    def __init__(self, pending: Pending, transport: Any) -> None:
+    def __init__(
+        self, pending: Pending, transport: Any, guard: Guard | None = None
+    ) -> None:
         self._pending = pending
         self._transport = transport
+        self._guard = guard
 
     def _due(self) -> bool:
         return (
             bool(self._pending.flag.value) and monotonic() >= self._pending.asks_again
         )
+
+    @contextmanager
+    def _before_read(self, deadline: _Deadline) -> Iterator[_Deadline | None]:
+        """Around a delivery before a read: until when it may last, None: not now.
+
+        It is a write, and counted as one; the read that fails with it does not count.
+        """
+        guard = self._guard
+        ticket = None if guard is None else guard.enter(Guard.WRITE)
+        if guard is None or ticket is None:
+            # The leave that the read has will do, unless it is for reads alone.
+            alone = guard is not None and guard.state()["writes"] != "closed"
+            yield None if alone else deadline
+            return
+        outcome = Guard.NEUTRAL
+        try:
+            yield deadline.within(ticket[0])
+            if not self._pending.flag.value:
+                outcome = Guard.SUCCESS
+        except Exception as error:
+            if not getattr(error, "counts", True):
+                raise
+            outcome = Guard.FAILURE
+            raise BackendError(
+                "the store did not take the invalidations that wait",
+                kind=getattr(error, "kind", None) or type(error).__name__,
+                counts=False,
+            ) from error
+        finally:
+            guard.leave(ticket, outcome)
 
     def _covered(self, key: str, sides: Sequence[str]) -> bool:
         return bool(self._pending.flag.value) and self._pending.covers(key, sides)
@@ -213,7 +254,10 @@ class Careful(_Common):
 
     def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Any:
         deadline = _Deadline(timeout)
-        self.deliver(deadline)
+        if self._due():
+            with self._before_read(deadline) as until:
+                if until is not None:
+                    self.deliver(until)
         if self._covered(key, sides):
             return None, -2, (None,) * len(sides)
         return self._transport.lookup(key, sides, deadline.left())
@@ -262,7 +306,10 @@ class AsyncCareful(_Common):
 
     async def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Any:
         deadline = _Deadline(timeout)
-        await self.deliver(deadline)
+        if self._due():
+            with self._before_read(deadline) as until:
+                if until is not None:
+                    await self.deliver(until)
         if self._covered(key, sides):
             return None, -2, (None,) * len(sides)
         return await self._transport.lookup(key, sides, deadline.left())

@@ -12,7 +12,13 @@ import sys
 
 from cachekit import _core
 from cachekit._checks import NEVER_NS, to_ns
-from cachekit._messages import channel_of, entry_message, wake_message
+from cachekit._messages import (
+    DIGEST,
+    ENTRY,
+    channel_of,
+    entry_message,
+    wake_message,
+)
 from cachekit._names import tenant_prefix
 from cachekit._secrets import DEFAULT_TENANT, keyring_for
 from cachekit._logging import default_log
@@ -293,6 +299,7 @@ class Plan:
             fence_ttl_ms=self._fence_ttl_ms,
             replace=replaces,
             lock_ms=LOCK_MS if call.wants_lock else 0,
+            unseen=call.absent,
             head=replaces and not deletes and (self.version >= 0 or self.schema >= 0),
             delete=deletes,
             others=self._others(call) if replaces else (),
@@ -332,8 +339,9 @@ class Plan:
     def _message(self, key: bytes, which: int = 0) -> bytes:
         assert self.store is not None
         function = function_id(self.version_keys[which])
+        kind = DIGEST if self.digests else ENTRY
         name = key[32 * which : 32 * which + 32] if self.digests else key
-        return entry_message(self.store.coherence.origin, function, name)
+        return entry_message(self.store.coherence.origin, function, name, kind)
 
     def _wake(self, store_key: str) -> bytes:
         assert self.store is not None

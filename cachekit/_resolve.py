@@ -49,7 +49,9 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
         elif store is not None and not identity.shareable:
             _tell_not_shared(identity)
             store = None
-        _check_serializer(options, store)
+        prefix = store_prefix(options.namespace, identity.name)
+        scope = prefix.encode("utf-8", "surrogatepass") + b"\0" + identity.data
+        serializer = _signing(options, config, store, scope)
         _check_tags(options, store)
         _check_size(options, config, store)
         plan = Plan(
@@ -57,7 +59,7 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
             function=function,
             options=options,
             identity=identity,
-            prefix=store_prefix(options.namespace, identity.name),
+            prefix=prefix,
             signature=describe(function, options.ignore),
             memory=cache._memory_of(options),
             store=store,
@@ -70,19 +72,37 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
         if plan.serializer is not None:
             # In a form that the others under these names cannot read.
             plan.names_of = None
+            plan.serializer = serializer
         plan.names = named
         cache._join(wrapper, plan)
         return plan
 
 
-def _check_serializer(options: FunctionOptions, store: SharedStore | None) -> None:
-    if store is None or not getattr(options.serializer, "requires_signing", False):
-        return
-    raise ConfigurationError(
-        "a function with a shared store cannot use this serializer without signing",
-        hint="Give it allow_unsigned=True if only trusted programs reach the store, or "
-        "backend=None",
-    )
+def _signing(
+    options: FunctionOptions,
+    config: CacheConfig,
+    store: SharedStore | None,
+    scope: bytes,
+) -> Any:
+    """The serializer of the function; where a shared store asks for it, one that signs
+    with the master key for this function alone."""
+    serializer = options.serializer
+    if store is None or not getattr(serializer, "requires_signing", False):
+        return serializer
+    from cachekit._secrets import keyring_of
+
+    bind = getattr(serializer, "bind", None)
+    keyring = keyring_of(config, master_key=options.master_key)
+    if bind is None or keyring is None:
+        raise ConfigurationError(
+            "a function with a shared store cannot use this serializer without signing",
+            hint="Set CACHEKIT_MASTER_KEY, give it allow_unsigned=True if only trusted "
+            "programs reach the store, or use backend=None",
+        )
+    tenant = config.tenant if options.tenant is None else options.tenant
+    # Of one that differs from call to call, the signature says nothing: that the entry
+    # is of the right tenant, its key and its encryption see to.
+    return bind(keyring, tenant if isinstance(tenant, str) else "default", scope)
 
 
 def _check_tags(options: FunctionOptions, store: SharedStore | None) -> None:

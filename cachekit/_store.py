@@ -27,6 +27,9 @@ __all__ = ["SharedStore"]
 
 _SUCCESS, _FAILURE = _core.Guard.SUCCESS, _core.Guard.FAILURE
 _NEUTRAL = _core.Guard.NEUTRAL
+_READ, _WRITE = _core.Guard.READ, _core.Guard.WRITE
+#: The operations that change nothing in a store.
+_READS = ("lookup", "ping")
 #: Kinds of failure that tell of us, not of the store.
 _NOT_ITS_FAULT = ("busy", "pool", "skipped")
 
@@ -66,6 +69,7 @@ class SharedStore:
             operation_timeout=self.timeout,
             enabled=breaker,
             on_change=self._changed,
+            on_writes=self._writes_changed,
             **_probe_of(backend),
         )
         #: ``max_concurrent_requests``: one count for threads and tasks; None: no limit.
@@ -84,7 +88,7 @@ class SharedStore:
             from cachekit._limit import Limited
 
             self.blocking = Limited(self.blocking, self.limit)
-        self.careful = Careful(self.pending, self.blocking)
+        self.careful = Careful(self.pending, self.blocking, self.guard)
         self._async_backend: Any = None
         self._async: Any = None
         self._async_careful: AsyncCareful | None = None
@@ -120,7 +124,9 @@ class SharedStore:
     def async_careful(self) -> AsyncCareful:
         """The asyncio transport for while invalidations wait."""
         if self._async_careful is None:
-            self._async_careful = AsyncCareful(self.pending, self.asyncio)
+            self._async_careful = AsyncCareful(
+                self.pending, self.asyncio, self.guard
+            )
         return self._async_careful
 
     @property
@@ -135,7 +141,7 @@ class SharedStore:
 
         Raises BackendError, also when the guard says to skip the store.
         """
-        ticket = self._enter()
+        ticket = self._enter(method)
         try:
             result = getattr(self.careful, method)(*args, ticket[0])
         except BaseException as error:
@@ -146,7 +152,7 @@ class SharedStore:
 
     async def ause(self, method: str, *args: Any) -> Any:
         """The same for asyncio."""
-        ticket = self._enter()
+        ticket = self._enter(method)
         try:
             result = await getattr(self.async_careful, method)(*args, ticket[0])
         except BaseException as error:
@@ -155,13 +161,13 @@ class SharedStore:
         self.guard.leave(ticket, _SUCCESS)
         return result
 
-    def _enter(self) -> tuple[float, int]:
-        ticket = self.guard.enter()
+    def _enter(self, method: str) -> tuple[float, int, int]:
+        ticket = self.guard.enter(_READ if method in _READS else _WRITE)
         if ticket is None:
             raise BackendUnavailable("the shared store is skipped: its breaker is open")
         return ticket
 
-    def _left(self, ticket: tuple[float, int], error: BaseException) -> None:
+    def _left(self, ticket: tuple[float, int, int], error: BaseException) -> None:
         counts = isinstance(error, Exception) and getattr(error, "counts", True)
         self.guard.leave(ticket, _FAILURE if counts else _NEUTRAL)
         if isinstance(error, Exception):
@@ -219,7 +225,9 @@ class SharedStore:
         words = (message, self.address, kind)
         topic = ("store", self.address)
         successes = self.guard.state()["successes"]
-        if log.changed(topic, "failing", "warning", *words, **fields, kind=kind):
+        said = log.changed(topic, "failing", "warning", *words, **fields, kind=kind)
+        if said or self._told == 0.0:
+            # By us, or by another store of this address a moment ago.
             self._told = monotonic()
         elif successes != self._successes and monotonic() - self._told >= log.interval:
             # It had worked in between, too briefly for the breaker to notice; or it
@@ -280,6 +288,39 @@ class SharedStore:
             old=old,
         )
         if new == "closed":
+            self.recovered()
+        if new == "open":
+            # Writes are asked for again when it answers, whatever became of them.
+            default_log().changed(
+                ("writes", self.address),
+                "ok",
+                "debug",
+                "nothing is asked of the shared store %s for now, writes included",
+                self.address,
+                event="writes_changed",
+                store=self.address,
+            )
+
+    def _writes_changed(self, old: str, new: str) -> None:
+        topic = ("writes", self.address)
+        fields = {"event": "writes_changed", "store": self.address}
+        if new != "closed":
+            default_log().changed(
+                topic,
+                "skipped",
+                "warning",
+                "the shared store %s answers reads and takes no writes; they are skipped",
+                self.address,
+                **fields,
+            )
+        elif default_log().changed(
+            topic,
+            "ok",
+            "warning",
+            "the shared store %s takes writes again",
+            self.address,
+            **fields,
+        ):
             self.recovered()
 
     def close(self) -> None:

@@ -158,7 +158,8 @@ def report(cache: Cache) -> dict[str, Any]:
                           configuration is wrong
     ``latency_ms``        how long the PING took; None when it was not answered
     ``circuit_breaker``   ``state`` ("closed", "open", "half-open"; "disabled" when
-                          switched off), ``failure_count`` and more
+                          switched off), ``failure_count`` and more; ``writes``: "open"
+                          while a store that answers reads is asked to write nothing
     ``pool``              the connections: ``size``, ``idle``, ``waiting``, ``created``;
                           ``asyncio``: those of the event loops; ``limit``: the figures
                           of ``max_concurrent_requests``; None without a store
@@ -225,6 +226,9 @@ def _picture(
     elif latency is not None and latency > SLOW_MS:
         status = "degraded"
         errors.append(f"the shared store is slow: it answered in {latency:.0f} ms")
+    if failure is None and store is not None and _skips_writes(store):
+        status = "degraded"
+        errors.append("the shared store takes no writes; they are skipped until it does")
     return {
         "status": status,
         "backend": "memory" if store is None else store.address,
@@ -256,6 +260,10 @@ def _warnings(cache: Cache, store: SharedStore | None) -> list[str]:
     elif state == "open":
         warnings.append("the breaker is open: calls do not use the store")
     return warnings
+
+
+def _skips_writes(store: SharedStore) -> bool:
+    return store.guard.state()["writes"] in ("open", "half-open")
 
 
 def _breaker(store: SharedStore | None) -> dict[str, Any]:

@@ -175,6 +175,44 @@ def test_index_names_every_page() -> None:
     assert {name for name in pages if f"({name})" not in text} == set()
 
 
+# -- rights ---------------------------------------------------------------------------
+
+
+def rights() -> tuple[list[str], list[str]]:
+    """The ACL command of docs/redis.md, and what the text below it adds."""
+    text = (ROOT / "docs" / "redis.md").read_text("utf-8")
+    [command] = re.findall(r"^ACL SETUSER [^`]+", text, flags=re.M)
+    [after] = re.findall(r"with `coherence=\"tracking\"` also(?:.+\n)+", text)
+    return command.split(), re.findall(r"`([+&][^`]+)`", after)
+
+
+def test_the_rights_that_redis_needs_are_those_we_name(own_redis: RedisServer) -> None:
+    from cachekit import NEVER, Cache, CacheConfig
+
+    command, more = rights()
+    own_redis.call(*command, *more)
+    url = f"redis://app:secret@127.0.0.1:{own_redis.port}/1"
+    here, there = (Cache(CacheConfig(namespace="shop"), backend=url) for _ in range(2))
+    for cache in (here, there):
+        options = {"tags": ["t"], "distributed_lock": True, "version": 1}
+        work = cache(name="work", ttl=0.05, stale_ttl=60, **options)(abs)
+        kept = cache(name="kept", ttl=NEVER, coherence="tracking")(abs)
+        for _ in range(2):
+            assert (work(-1), kept(-1)) == (1, 1)
+            work.put(1, -1), work.refresh(-1), kept.refresh(-1)
+            work.using("invalidate")(-2), work.using("bypass")(-2)
+            work.invalidate(-1), work.invalidate_all()
+            cache.invalidate_tags("t"), cache.clear()
+            cache.set("name", 1), cache.get("name"), cache.delete("name")
+        report = cache.detailed_health_check()
+        assert (report["fenced"], report["warnings"]) == (True, [])
+    here.close(), there.close()
+    assert own_redis.call("ACL", "LOG") == []
+    scripts = (ROOT / "cachekit" / "backends" / "_redis_scripts.py").read_text("utf-8")
+    within = set(re.findall(r"redis\.p?call\('([A-Z]+)'", scripts))
+    assert {f"+{word.lower()}" for word in within} <= set(command)
+
+
 # -- options --------------------------------------------------------------------------
 
 

@@ -121,7 +121,8 @@ def test_it_says_how_long_it_waited(driver: Driver) -> None:
 
 @WHERE
 def test_one_that_does_not_returns(driver: Driver, cache: Cache) -> None:
-    work = driver.work(cache, ttl=600, hard_timeout=MAX, soft_timeout=MAX)
+    limits = {"hard_timeout": MAX, "soft_timeout": MAX}
+    work = driver.work(cache, ttl=600, serve_stale_on_error=True, **limits)
     assert work(1)["run"] == work(1)["run"] == 1
     work.error = KeyError("x")
     work.invalidate(1)
@@ -304,42 +305,70 @@ def test_an_invalidation_while_the_run_goes_on_keeps_it_from_storing(
 # ---- early_refresh -------------------------------------------------------------------
 
 
-def read_for(driver: Driver, works: list[Work], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+class Reader:
+    """Reads a hot key of slow functions, again and again.
+
+    ``waited``  runs that a caller waited for: it called before the run began, and had
+                no answer when that had ended
+    """
+
+    def __init__(self, driver: Driver, seconds: float, *works: Work) -> None:
+        self.driver, self.seconds, self.works = driver, seconds, works
+        self.waited = self._calls = 0
         for work in works:
+            work.answer = self._answer
+
+    def _answer(self, n: Any) -> Any:
+        begun = self._calls
+        if self.driver.is_async:
+            return self._sleep(n, begun)
+        time.sleep(self.seconds)
+        self.waited += self._calls == begun
+        return n
+
+    async def _sleep(self, n: Any, begun: int) -> Any:
+        await asyncio.sleep(self.seconds)
+        self.waited += self._calls == begun
+        return n
+
+    def _call(self, work: Work) -> None:
+        if not work.driver.is_async:
             work(1)
-        driver.rest(0.002)
+            return
+
+        async def call() -> None:
+            await work.cached(1)
+
+        work.driver.finish(call())
+
+    @property
+    def runs(self) -> int:
+        return sum(work.runs for work in self.works)
+
+    def read(self, seconds: float = MAX, runs: int = 0) -> None:
+        """For so long, or until there have been so many runs."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not (runs and self.runs >= runs):
+            for work in self.works:
+                self._calls += 1
+                self._call(work)
+            self.driver.rest(0.002)
 
 
 @WHERE
 def test_a_hot_key_is_renewed_before_it_expires(driver: Driver, cache: Cache) -> None:
     """A run takes 0.2 s: in the last 0.2 s of the fresh period some caller is early,
-    and nobody ever waits."""
-    work = driver.work(cache, ttl=1.0, early_refresh=True)
-    slow(driver, work, 0.2)
-    work(1)
-    read_for(driver, [work], 2.0)
-    assert work.runs >= 2
-    assert work.info.misses == 1
-
-
-def slow(driver: Driver, work: Work, seconds: float) -> None:
-    def answer(n: Any) -> Any:
-        if driver.is_async:
-            return asyncio.sleep(seconds, n)
-        time.sleep(seconds)
-        return n
-
-    work.answer = answer
+    and after the first nobody waits."""
+    reader = Reader(driver, 0.2, driver.work(cache, ttl=1.0, early_refresh=True))
+    reader.read(2.0)
+    assert reader.runs >= 2
+    assert reader.waited == 1
 
 
 def test_without_it_somebody_waits(driver: Driver) -> None:
-    work = driver.work(driver.cache(None), ttl=0.3)
-    slow(driver, work, 0.05)
-    work(1)
-    read_for(driver, [work], 0.8)
-    assert work.info.misses > 1
+    reader = Reader(driver, 0.05, driver.work(driver.cache(None), ttl=0.3))
+    reader.read(0.8)
+    assert reader.waited == reader.runs > 1
 
 
 def test_a_quick_function_is_not_renewed_early(driver: Driver) -> None:
@@ -360,19 +389,26 @@ def test_it_is_renewed_by_one_process(
         options = {"name": "f", "ttl": 2.0, "early_refresh": True}
         ours = driver.work(driver.cache(redis_server.url), **options)
         theirs = elsewhere.work(elsewhere.cache(redis_server.url), **options)
-        slow(driver, ours, 0.3)
-        slow(elsewhere, theirs, 0.3)
-        ours(1)
-        deadline = time.monotonic() + MAX
-        while ours.runs + theirs.runs < 2:
-            assert time.monotonic() < deadline
-            ours(1), theirs(1)
-            driver.rest(0.002)
-        read_for(driver, [ours, theirs], 0.6)
-        assert ours.runs + theirs.runs == 2
-        assert ours.info.misses + theirs.info.misses == 1
+        Reader(driver, 0.1, ours).read(runs=1)
+        both = Reader(driver, 0.1, ours)
+        Reader(elsewhere, 0.1, theirs)
+        both.works = (ours, theirs)
+        both.read(runs=2)
+        both.read(0.3)
+        assert both.runs == 2
+        assert both.waited == 0
     finally:
         elsewhere.close()
+
+
+def test_a_hit_outside_of_a_loop_refreshes_nothing(driver: Driver) -> None:
+    """``asyncio.run(work(1))`` asks for the value before the loop runs."""
+    work = driver.work(driver.cache(None), ttl=1.0, early_refresh=True)
+    work.before = lambda: time.sleep(0.5)
+    for _ in range(200):
+        work(1)
+    if driver.is_async:
+        assert work.runs == 1
 
 
 # ---- after a failure -----------------------------------------------------------------

@@ -176,6 +176,16 @@ def test_what_was_queued_is_delivered_when_the_store_is_back(history):
     found_one(history, "which was queued")
 
 
+def test_what_was_queued_is_sent_before_the_next_read_of_the_store(history):
+    history.run("w0.0.1", 10.0, kind="bare")
+    history.trouble(9.0, 11.0)
+    history.invalidated(OWN, 10.1, 10.2, kind="bare", outcome="queued")
+    history.op(OWN, "fresh", 13.0, kind="bare", key=1, outcome="miss")
+    history.read(OTHER, 13.9, "w0.0.1", 10.0, kind="bare")
+    history.read(OTHER, 14.3, "w0.0.1", 10.0, kind="bare")
+    found_one(history, "which was queued 4.1")
+
+
 def test_who_died_delivers_nothing_any_more(history):
     history.model.joined(OWN, 0.0)
     history.run("w0.0.1", 10.0)
@@ -439,6 +449,7 @@ def test_a_short_soak_finds_nothing():
     result = subprocess.run(
         [sys.executable, "-m", "soak", "--seconds", "12", "--seed", "20"],
         env=environment,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=100,

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from proxy import Proxy
-from servers import RedisServer, free_port
+from servers import RedisServer, ServerError, free_port
 
 from cachekit._core import Subscriber
 from cachekit.backends._redis_settings import RedisSettings
@@ -156,7 +156,7 @@ def test_it_is_stopped_within_milliseconds(redis_server: RedisServer) -> None:
             assert one.wait(SOON) == STANDING
             began = time.monotonic()
             assert one.stop(5) is True
-            assert time.monotonic() - began < (1.0 if SANITIZED else 0.2)
+            assert time.monotonic() - began < 1.0
             assert one.state == LOST and not one.running
         assert one.stop() is True
 
@@ -167,7 +167,7 @@ def test_a_killed_connection_is_taken_anew_at_once(redis_server: RedisServer) ->
         began = time.monotonic()
         redis_server.call("CLIENT", "KILL", "TYPE", "pubsub")
         assert until(lambda: listener.states == [STANDING, LOST, STANDING])
-        assert time.monotonic() - began < (2.0 if SANITIZED else 0.2)
+        assert time.monotonic() - began < 2.0
         redis_server.call("PUBLISH", "a", "x")
         assert until(lambda: listener.heard[-1] == (b"a", b"x"))
         assert listener.subscriber.figures()["losses"] == 1
@@ -202,7 +202,7 @@ def test_a_frozen_server_is_found_by_ping(own_redis: RedisServer) -> None:
         try:
             began = time.monotonic()
             assert until(lambda: listener.states == [STANDING, LOST])
-            assert time.monotonic() - began < (2.0 if SANITIZED else 0.6)
+            assert time.monotonic() - began < 2.0
         finally:
             own_redis.cont()
         assert listener.stands()
@@ -224,7 +224,7 @@ def test_a_half_open_connection_is_found(proxy: Proxy, how: str) -> None:
         getattr(proxy, how)()
         began = time.monotonic()
         assert until(lambda: listener.states == [STANDING, LOST])
-        assert time.monotonic() - began < (2.0 if SANITIZED else 0.6)
+        assert time.monotonic() - began < 2.0
         assert "no answer" in listener.subscriber.reason
         proxy.heal()
         assert listener.stands()
@@ -263,13 +263,37 @@ def test_a_trickle_that_delays_the_answer_is_a_loss(proxy: Proxy) -> None:
 
 
 def test_confirmations_in_another_order_are_not_believed(proxy: Proxy) -> None:
-    proxy.reorder(2)
-    settings = settings_of(proxy.port, client_name="")
-    with listening(settings, "a", "b") as listener:
-        assert listener.subscriber.wait(SOON) == LOST
+    with listening(proxy, "a", ping_interval=60.0) as listener:
+        assert listener.subscriber.wait(SOON) == STANDING
+        proxy.reorder(2)
+        listener.subscriber.subscribe(["b", "c"])
+        assert until(lambda: listener.states == [STANDING, LOST])
         assert "confirmation" in listener.subscriber.reason
         proxy.heal()
         assert listener.stands()
+
+
+def test_it_does_not_stand_while_the_server_cannot_serve(
+    own_redis: RedisServer,
+) -> None:
+    """SUBSCRIBE would be carried out."""
+    with own_redis.client() as client, own_redis.client() as other:
+
+        def is_busy() -> bool:
+            try:
+                other.call("PING")
+            except ServerError as error:
+                return str(error).startswith("BUSY")
+            return False
+
+        other.call("CONFIG", "SET", "busy-reply-threshold", "1")
+        client.send("EVAL", "while true do end", 0)
+        assert until(is_busy)
+        with listening(settings_of(own_redis.port, client_name=""), "a") as listener:
+            assert listener.subscriber.wait(SOON) == LOST
+            assert "BUSY" in listener.subscriber.reason
+            other.call("SCRIPT", "KILL")
+            assert listener.stands()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from time import monotonic
 
 from cachekit.backends._protocol import Claimed, fence_key, lock_key
@@ -21,6 +22,56 @@ __all__ = ["MemoryBackend"]
 _MANY = 1000
 #: Bytes of an entry that a claim returns.
 _HEAD = 96
+
+
+class _Subscriber:
+    """What ``_core.Subscriber`` is to a server: hears what others publish."""
+
+    def __init__(
+        self,
+        backend: MemoryBackend,
+        on_messages: Callable[[list[tuple[bytes, bytes]]], object],
+        on_state: Callable[[int], object],
+    ) -> None:
+        self._backend = backend
+        self._on_messages = on_messages
+        self._on_state = on_state
+        self._ends: dict[str, Callable[[], object]] = {}
+        self._channels: list[str] = []
+        self._started = False
+
+    def subscribe(self, channels: Sequence[str]) -> None:
+        self._channels += channels
+        if self._started:
+            self._listen()
+
+    def _listen(self) -> None:
+        for channel in self._channels:
+            if channel not in self._ends:
+                hear = partial(self._hear, channel.encode())
+                self._ends[channel] = self._backend.subscribe(channel, hear)
+
+    def _hear(self, channel: bytes, text: bytes) -> None:
+        self._on_messages([(channel, text)])
+
+    def track(self, prefixes: Sequence[str]) -> None:
+        """Nobody but us touches what is in here."""
+
+    def start(self) -> None:
+        self._started = True
+        self._listen()
+        self._on_state(1)
+
+    def stop(self, timeout: float) -> None:
+        self._started = False
+        while self._ends:
+            self._ends.popitem()[1]()
+
+    def wait(self, seconds: float) -> int:
+        return int(self._started)
+
+    def confirmed(self, channel: str) -> bool:
+        return channel in self._ends
 
 
 class MemoryBackend:
@@ -111,7 +162,7 @@ class MemoryBackend:
             if fence is None or request.replace:
                 fence = _token()
                 self._put(fence_key(key), fence, request.fence_ttl_ms)
-            lock, busy = self._take_lock(key, request.lock_ms)
+            lock, busy = self._take_lock(key, request.lock_ms, request.unseen)
             numbers = tuple(self._version(side, life) for side in request.sides)
             head = self._get(self._entries, key) if request.head else None
             for other, _ in request.others:
@@ -167,6 +218,15 @@ class MemoryBackend:
                 self._sides.pop(version, None)
         for channel, message in request.messages:
             self._publish(channel, message)
+
+    def subscriber(
+        self,
+        *,
+        on_messages: Callable[[list[tuple[bytes, bytes]]], object],
+        on_state: Callable[[int], object],
+    ) -> _Subscriber:
+        """What hears of invalidations for the memory of one `Cache`."""
+        return _Subscriber(self, on_messages, on_state)
 
     def renew(self, key: str, lock: str, ttl_ms: int, timeout: float) -> bool:
         """Keep our lock for so long from now; False: it is no longer ours."""
@@ -243,12 +303,15 @@ class MemoryBackend:
         if number is not None and left >= 0 and (life == 0 or left < life):
             self._put(side, number, life)
 
-    def _take_lock(self, key: str, lock_ms: int) -> tuple[bytes, bool]:
-        """The token where it is ours now, and whether somebody else has it."""
+    def _take_lock(self, key: str, lock_ms: int, unseen: bool) -> tuple[bytes, bool]:
+        """The token where it is ours now, and whether somebody else has it, or has just
+        had it."""
         if not lock_ms:
             return b"", False
         name = lock_key(key)
         held = self._side(name)
+        if held is None and unseen and self._get(self._entries, key) is not None:
+            return b"", True
         if held is None:
             token = _token()
             self._put(name, token, lock_ms)

@@ -112,6 +112,10 @@ class Claim(NamedTuple):
     replace: bool = False
     #: The lifetime of the lock that is wanted; 0: none is.
     lock_ms: int = 0
+    #: The entry was not there when it was looked for. Where it is there now, its maker
+    #: has stored it and given the lock back in between: that counts as ``busy``, and
+    #: nothing is taken.
+    unseen: bool = False
     #: Return the first 96 bytes of the entry.
     head: bool = False
     #: Delete the entry as well; replaces the fence.

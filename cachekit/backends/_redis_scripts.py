@@ -76,7 +76,8 @@ end
 """
 
 #: KEYS fence, lock, entry.
-#: ARGV token, its ms, replace, lock's token, its ms, head, delete, channel[, message].
+#: ARGV token, its ms, replace, lock's token, its ms, head, delete, unseen, channel[,
+#: message].
 _CLAIM = """\
 local now, bad = look(KEYS[1], token .. '$')
 if bad then return bad end
@@ -87,8 +88,11 @@ if ARGV[5] ~= '0' then
 end
 if ARGV[7] == '1' then
   redis.call('DEL', KEYS[1], KEYS[3])
-  if ARGV[9] then redis.pcall('PUBLISH', ARGV[8], ARGV[9]) end
+  if ARGV[10] then redis.pcall('PUBLISH', ARGV[9], ARGV[10]) end
   now = false
+end
+if ARGV[8] == '1' and not held and redis.call('EXISTS', KEYS[3]) == 1 then
+  return {now or ARGV[1], '', 1, false}
 end
 if ARGV[3] == '1' or not now then
   now = ARGV[1]
@@ -386,6 +390,7 @@ class Talks:
                     lock_ms,
                     _HEAD if request.head else 0,
                     int(request.delete),
+                    int(request.unseen and bool(lock)),
                     request.channel,
                     *(() if message is None else (message,)),
                 ),

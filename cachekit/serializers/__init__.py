@@ -15,7 +15,8 @@ from cachekit.serializers._default import DEFAULT_SERIALIZER, DefaultSerializer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cachekit.serializers._later import ArrowSerializer, OrjsonSerializer
+    from cachekit.serializers._arrow import ArrowSerializer
+    from cachekit.serializers._orjson import OrjsonSerializer
     from cachekit.serializers._pickle import PickleSerializer
     from cachekit.serializers._protocol import Serializer
 
@@ -31,8 +32,8 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "ArrowSerializer": "cachekit.serializers._later",
-        "OrjsonSerializer": "cachekit.serializers._later",
+        "ArrowSerializer": "cachekit.serializers._arrow",
+        "OrjsonSerializer": "cachekit.serializers._orjson",
         "PickleSerializer": "cachekit.serializers._pickle",
         "Serializer": "cachekit.serializers._protocol",
     },

@@ -3,6 +3,8 @@
 
 #include "base/ck_alloc.h"
 
+const uint8_t ck_buf_nothing[1];
+
 void
 ck_buf_fini(struct ck_buf *buf)
 {

@@ -16,17 +16,22 @@
 #include <string.h>
 
 struct ck_buf {
-    uint8_t *data;         /* the bytes; `inline_data` or owned heap memory */
+    uint8_t *data;         /* the bytes; `inline_data` or owned heap memory; not NULL */
     size_t len;            /* bytes written */
     size_t cap;            /* bytes there is room for */
     size_t limit;          /* len never passes this; SIZE_MAX when unbounded */
-    uint8_t *inline_data;  /* borrowed: the caller's first block, may be NULL */
+    uint8_t *inline_data;  /* borrowed: the caller's first block, or ck_buf_nothing */
     enum ck_status status; /* CK_OK, CK_ERR_NOMEM or CK_ERR_LIMIT; sticky */
 };
+
+/* Where an empty buffer points that was given no first block; never written to. */
+extern const uint8_t ck_buf_nothing[1];
 
 static inline void
 ck_buf_init(struct ck_buf *buf, void *inline_data, size_t inline_size)
 {
+    if (inline_data == NULL)
+        inline_data = (void *)(uintptr_t)ck_buf_nothing;
     buf->data = inline_data;
     buf->len = 0;
     buf->cap = inline_size;

@@ -43,7 +43,7 @@ ck_writes_enter(struct ck_writes *writes, int64_t now, struct ck_ticket *ticket,
         change = &unseen;
     /* This write is the probe: nobody has to ask whether it would be answered. */
     uint64_t epoch = ck_breaker_epoch(&writes->breaker);
-    if (CK_UNLIKELY(ck_breaker_probe_due(&writes->breaker, now)))
+    if (ck_breaker_probe_due(&writes->breaker, now))
         ck_breaker_probe_ended(&writes->breaker, epoch, true, now, &probed);
     *ticket = ck_breaker_enter(&writes->breaker, now, change);
     if (probed.from != probed.to)

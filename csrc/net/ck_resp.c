@@ -280,7 +280,7 @@ static bool
 bulk_header(const char *text, size_t len, size_t *header, long long *declared)
 {
     const char *end = memchr(text, '\r', len);
-    if (end == NULL)
+    if (end == NULL || end + 1 == text + len || end[1] != '\n')
         return false;
     *header = (size_t)(end - text) + 2;
     *declared = 0;

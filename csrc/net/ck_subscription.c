@@ -109,7 +109,8 @@ ck_subscription_init(struct ck_subscription *session, const struct ck_names *cha
 bool
 ck_subscription_awaits(const struct ck_subscription *session)
 {
-    return session->stage == CK_SUBSCRIPTION_IDENTIFYING ||
+    return session->stage == CK_SUBSCRIPTION_PROBING ||
+           session->stage == CK_SUBSCRIPTION_IDENTIFYING ||
            session->stage == CK_SUBSCRIPTION_TRACKING ||
            session->asked_count != session->confirmed_count;
 }
@@ -119,6 +120,13 @@ ck_subscription_is_outdated(const struct ck_subscription *session)
 {
     return session->stage >= CK_SUBSCRIPTION_TRACKING &&
            atomic_load(&session->prefixes->count) > session->prefix_count;
+}
+
+static void
+ask_to_answer(struct ck_buf *out)
+{
+    ck_resp_array(out, 1);
+    ck_resp_argument(out, ARG("PING"));
 }
 
 /* The server refuses overlapping prefixes: the first `count`, without those that begin
@@ -196,6 +204,10 @@ ck_subscription_ask(struct ck_subscription *session, struct ck_buf *out)
 {
     switch (session->stage) {
     case CK_SUBSCRIPTION_FRESH:
+        ask_to_answer(out);
+        session->stage = CK_SUBSCRIPTION_PROBING;
+        return true;
+    case CK_SUBSCRIPTION_PROBED:
         if (first_of(session->prefixes) == NULL) {
             session->stage = CK_SUBSCRIPTION_LISTENING;
             return ask_to_subscribe(session, out);
@@ -217,8 +229,7 @@ ck_subscription_ping(struct ck_subscription *session, struct ck_buf *out)
 {
     if (session->pinged || ck_subscription_awaits(session))
         return false;
-    ck_resp_array(out, 1);
-    ck_resp_argument(out, ARG("PING"));
+    ask_to_answer(out);
     session->pinged = true;
     return true;
 }
@@ -229,6 +240,13 @@ static bool
 is_text(const struct ck_resp_reply *reply, const char *text)
 {
     return reply->type == CK_RESP_STRING && reply->len == strlen(text) &&
+           memcmp(reply->text, text, reply->len) == 0;
+}
+
+static bool
+is_status(const struct ck_resp_reply *reply, const char *text)
+{
+    return reply->type == CK_RESP_STATUS && reply->len == strlen(text) &&
            memcmp(reply->text, text, reply->len) == 0;
 }
 
@@ -252,8 +270,12 @@ take_error(struct ck_subscription *session, const struct ck_resp_reply *reply,
     while (word < 24 && (size_t)word < reply->len && reply->text[word] >= 'A' &&
            reply->text[word] <= 'Z')
         word++;
-    if (ck_subscription_awaits(session)) {
-        bool refused = plain || kind == CK_REPLY_NOPERM;
+    bool refused = plain || kind == CK_REPLY_NOPERM;
+    if (session->stage == CK_SUBSCRIPTION_PROBING && refused) {
+        session->stage = CK_SUBSCRIPTION_PROBED; /* as below */
+        return CK_SIGN_PROGRESS;
+    }
+    if (ck_subscription_awaits(session) && session->stage != CK_SUBSCRIPTION_PROBING) {
         ck_error_set(error, CK_ERR_SERVER, "the server %s %s: %.*s",
                      refused ? "refused" : "failed",
                      session->stage == CK_SUBSCRIPTION_LISTENING ? "SUBSCRIBE"
@@ -261,7 +283,7 @@ take_error(struct ck_subscription *session, const struct ck_resp_reply *reply,
                      word, reply->text);
         return refused ? CK_SIGN_REFUSED : CK_SIGN_FAILED;
     }
-    if (session->pinged && (plain || kind == CK_REPLY_NOPERM)) {
+    if (session->pinged && refused) {
         /* It may not say PONG to us, but it has heard the question. */
         session->pinged = false;
         return CK_SIGN_PONG;
@@ -357,6 +379,11 @@ ck_subscription_take(struct ck_subscription *session, const struct ck_resp_reply
     if (reply->type == CK_RESP_ERROR)
         return take_error(session, reply, error);
     switch (session->stage) {
+    case CK_SUBSCRIPTION_PROBING:
+        if (!is_status(reply, "PONG"))
+            return fail(error, "PING was not answered with PONG");
+        session->stage = CK_SUBSCRIPTION_PROBED;
+        return CK_SIGN_PROGRESS;
     case CK_SUBSCRIPTION_IDENTIFYING:
         if (reply->type != CK_RESP_INTEGER || reply->integer <= 0)
             return fail(error, "CLIENT ID was not answered with a number");
@@ -364,8 +391,7 @@ ck_subscription_take(struct ck_subscription *session, const struct ck_resp_reply
         session->stage = CK_SUBSCRIPTION_IDENTIFIED;
         return CK_SIGN_PROGRESS;
     case CK_SUBSCRIPTION_TRACKING:
-        if (reply->type != CK_RESP_STATUS || reply->len != 2 ||
-            memcmp(reply->text, "OK", 2) != 0)
+        if (!is_status(reply, "OK"))
             return fail(error, "CLIENT TRACKING was not answered with OK");
         session->stage = CK_SUBSCRIPTION_LISTENING;
         return CK_SIGN_PROGRESS;

@@ -2,7 +2,9 @@
  *
  * PURPOSE   What is said on a connection that listens: commands out, replies judged, no
  *           I/O.
- * DESIGN    With key prefixes the connection first asks who it is (CLIENT ID), then has
+ * DESIGN    PING comes first: SUBSCRIBE is carried out even by a server that loads its
+ *           data or may not serve them, and to stand there would mean nothing.
+ *           With key prefixes the connection then asks who it is (CLIENT ID), and has
  *           invalidations of those keys sent to itself (CLIENT TRACKING with REDIRECT and
  *           BCAST: RESP2 has no other way), which arrive as messages on a channel. Then
  *           SUBSCRIBE, one confirmation per channel in the order of asking. It stands
@@ -57,7 +59,9 @@ void
 ck_names_fini(struct ck_names *names);
 
 enum ck_subscription_stage {
-    CK_SUBSCRIPTION_FRESH,       /* nothing was said */
+    CK_SUBSCRIPTION_FRESH,   /* nothing was said */
+    CK_SUBSCRIPTION_PROBING, /* the first PING waits for its answer */
+    CK_SUBSCRIPTION_PROBED,
     CK_SUBSCRIPTION_IDENTIFYING, /* CLIENT ID waits for its answer */
     CK_SUBSCRIPTION_IDENTIFIED,
     CK_SUBSCRIPTION_TRACKING, /* CLIENT TRACKING waits for its answer */

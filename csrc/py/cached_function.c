@@ -626,7 +626,8 @@ read_secret(struct reader *reader, struct ckpy_state *state, struct ckpy_secret 
     secret->tenant_of = read_optional(reader, "tenant_of");
     secret->fail_closed = read_bool(reader, "fail_closed");
     secret->names = secret->keyring == NULL ? 1 : secret->keyring->ring.count;
-    if (reader->failed == 0 && PyUnicode_AsUTF8(secret->tenant) == NULL)
+    if (!reader->failed && (PyUnicode_AsUTF8(secret->tenant) == NULL ||
+                            ckpy_secret_ready(secret) < 0))
         reader->failed = 1;
 }
 
@@ -688,11 +689,7 @@ clear_configuration(struct ckpy_function *self)
     Py_CLEAR(policy->tags_of);
     Py_CLEAR(policy->returns);
     Py_CLEAR(policy->serializer);
-    PyObject *keyring = (PyObject *)self->secret.keyring;
-    self->secret.keyring = NULL;
-    Py_XDECREF(keyring);
-    Py_CLEAR(self->secret.tenant);
-    Py_CLEAR(self->secret.tenant_of);
+    ckpy_secret_clear(&self->secret);
     PyObject *owned[] = {(PyObject *)self->off, (PyObject *)self->memory,
                          (PyObject *)self->pending, (PyObject *)self->hearing,
                          (PyObject *)self->names_of};

@@ -193,7 +193,9 @@ answer_at_once(struct ckpy_call *call, enum ck_action action)
     case CK_ACT_CLAIM:
         if (!call->function->policy.claims)
             return CK_EV_CLAIMED;
-        return ckpy_call_enter_store(call) ? CK_EV_NONE : CK_EV_CLAIM_FAILED;
+        return ckpy_call_enter_store(call) ? CK_EV_NONE
+               : ckpy_guard_skips_writes(call->function->guard) ? CK_EV_CLAIM_REFUSED
+                                                                : CK_EV_CLAIM_FAILED;
     case CK_ACT_RUN: return call->given != NULL ? take_given(call) : CK_EV_NONE;
     case CK_ACT_WRITE:
         event = judge(call);
@@ -225,6 +227,8 @@ ckpy_call_proceed(struct ckpy_call *call, enum ck_action action)
         action = ck_strategy_step(&call->machine, event);
     }
     call->action = action;
+    if (ck_action_is_final(action))
+        ckpy_call_wind_up(call);
 }
 
 void

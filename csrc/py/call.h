@@ -55,6 +55,7 @@ struct ckpy_call {
     bool silent;           /* peek and its like: nothing is counted */
     bool refreshing;       /* our key is in function->refreshing */
     bool early;            /* found fresh, and due for a refresh before its end */
+    bool absent;           /* nothing was in the store when it was read last */
     bool yields;           /* the store's entry is of a newer version: memory only */
     bool has_ticket;
     uint8_t slot_count;
@@ -226,6 +227,11 @@ void
 ckpy_call_take_value(struct ckpy_call *call, PyObject *value); /* RUN */
 void
 ckpy_call_take_exception(struct ckpy_call *call, PyObject *exception); /* RUN, aborts */
+
+/* The action is final: nobody invalidates the call any more, nobody waits for its lock
+ * or its refresh, whether or not somebody comes for the result. */
+void
+ckpy_call_wind_up(struct ckpy_call *call);
 
 /* The end: what the action says, returned or raised. The action is final. */
 PyObject *

@@ -195,6 +195,14 @@ report_end(struct ckpy_call *call)
     Py_XDECREF(action);
 }
 
+void
+ckpy_call_wind_up(struct ckpy_call *call)
+{
+    ckpy_call_unlist(call);
+    ckpy_call_unlock(call);
+    end_refresh(call);
+}
+
 PyObject *
 ckpy_call_finish(struct ckpy_call *call)
 {
@@ -203,9 +211,6 @@ ckpy_call_finish(struct ckpy_call *call)
         report_end(call);
     PyObject *value = conclude(call);
     PyObject *pending = value == NULL ? ckpy_take_exception() : NULL;
-    ckpy_call_unlist(call);
-    ckpy_call_unlock(call);
-    end_refresh(call);
     if (!call->machine.leads)
         ckpy_call_drop_flight(call);
     if (pending != NULL) {
@@ -224,7 +229,5 @@ ckpy_call_abandon(struct ckpy_call *self)
             ckpy_flight_settle(self->flight, CK_OUTCOME_ABANDONED, NULL, 0, NULL);
         ckpy_call_drop_flight(self);
     }
-    ckpy_call_unlist(self);
-    ckpy_call_unlock(self);
-    end_refresh(self);
+    ckpy_call_wind_up(self);
 }

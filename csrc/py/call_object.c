@@ -354,6 +354,8 @@ static PyMemberDef call_members[] = {
      "Its lifetime in milliseconds; 0: no expiry."},
     {"ttl", T_LONGLONG, offsetof(struct ckpy_call, ttl), 0,
      "Lifetime in nanoseconds in place of the function's; -1: the function's."},
+    {"absent", T_BOOL, offsetof(struct ckpy_call, absent), READONLY,
+     "Nothing was in the store when it was read last."},
     {"silent", T_BOOL, offsetof(struct ckpy_call, silent), 0, "Count nothing."},
     {NULL, 0, 0, 0, NULL},
 };

@@ -94,7 +94,7 @@ ckpy_call_enter_store(struct ckpy_call *call)
                     function->hearing->value == CKPY_HEARS_ASLEEP))
         ckpy_function_report(function, "asleep", NULL);
     enum ckpy_guard_kind kind =
-        call->action == CK_ACT_READ ? CKPY_GUARD_READ : CKPY_GUARD_WRITE;
+        call->machine.state == CK_ACT_READ ? CKPY_GUARD_READ : CKPY_GUARD_WRITE;
     int64_t allowed = ckpy_guard_enter(function->guard, kind, &call->ticket);
     if (allowed == 0)
         return false;
@@ -242,6 +242,7 @@ ckpy_call_take_reply(struct ckpy_call *call, PyObject *reply)
     Py_XSETREF(call->numbers, Py_NewRef(numbers));
     call->numbers_at = 0;
     call->yields = false;
+    call->absent = view.obj == NULL;
     if (view.obj != NULL) {
         event = ckpy_call_open(call, view.buf, (size_t)view.len, remaining);
         PyBuffer_Release(&view);

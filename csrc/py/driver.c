@@ -137,8 +137,12 @@ invoke_here(struct ckpy_call *call)
 static PyObject *
 invoke_apart(struct ckpy_call *call)
 {
-    PyObject *left = PyObject_CallMethod(call->function->operations, "run_apart", "O",
-                                         (PyObject *)call);
+    PyObject *left = NULL;
+    if (call->args != NULL ||
+        ckpy_call_own_arguments(call, call->argv, PyVectorcall_NARGS(call->nargsf),
+                                call->kwnames) == 0)
+        left = PyObject_CallMethod(call->function->operations, "run_apart", "O",
+                                   (PyObject *)call);
     if (left == NULL)
         take_pending(call);
     else if (left == Py_None)

@@ -67,8 +67,7 @@ core_exec(PyObject *module)
         ckpy_call_exec(module, state) < 0 || ckpy_store_key_exec(module, state) < 0 ||
         ckpy_guard_exec(module, state) < 0 || ckpy_redis_exec(module, state) < 0 ||
         ckpy_resp_exec(module, state) < 0 || ckpy_keyring_exec(module, state) < 0 ||
-        ckpy_wire3_exec(module, state) < 0 ||
-        ckpy_subscriber_exec(module, state) < 0)
+        ckpy_wire3_exec(module, state) < 0 || ckpy_subscriber_exec(module, state) < 0)
         return -1;
     return 0;
 }

@@ -7,6 +7,32 @@
 
 #define PIECE(bytes, size) ((struct ck_piece){.data = (bytes), .len = (size)})
 
+int
+ckpy_secret_ready(struct ckpy_secret *secret)
+{
+    if (secret->keyring == NULL || secret->tenant_of != NULL)
+        return 0;
+    struct ck_piece tenant = ckpy_secret_tenant(secret, NULL, 0);
+    for (Py_ssize_t i = 0; i < secret->names; i++)
+        if (ckpy_keyring_key(secret->keyring, (unsigned)i, CK_PURPOSE_NAMES, tenant,
+                             &secret->name_keys[i]) < 0)
+            return -1;
+    return ckpy_keyring_key(secret->keyring, 0, CK_PURPOSE_ENCRYPTION, tenant,
+                            &secret->value_key);
+}
+
+void
+ckpy_secret_clear(struct ckpy_secret *secret)
+{
+    for (size_t i = 0; i < CK_KEYRING_MASTERS; i++)
+        ck_key_release(secret->name_keys[i]);
+    ck_key_release(secret->value_key);
+    PyObject *owned[] = {(PyObject *)secret->keyring, secret->tenant, secret->tenant_of};
+    *secret = (struct ckpy_secret){.names = 1};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        Py_XDECREF(owned[i]);
+}
+
 struct ck_piece
 ckpy_secret_tenant(const struct ckpy_secret *secret, const uint8_t *key, size_t len)
 {
@@ -41,6 +67,11 @@ ckpy_secret_name(const struct ckpy_secret *secret, PyObject *identity, PyObject 
     struct ck_piece data = PIECE(key->data, key->len);
     for (Py_ssize_t i = 0; i < secret->names; i++) {
         struct ck_key *secret_key = NULL;
+        if (secret->name_keys[i] != NULL) {
+            ckpy_store_key_digest(digests[i], secret->name_keys[i], PIECE(NULL, 0),
+                                  identity, data);
+            continue;
+        }
         if (secret->keyring != NULL &&
             ckpy_keyring_key(secret->keyring, (unsigned)i, CK_PURPOSE_NAMES, owner,
                              &secret_key) < 0)
@@ -62,12 +93,20 @@ ckpy_secret_name(const struct ckpy_secret *secret, PyObject *identity, PyObject 
 
 /* ---- in memory ----------------------------------------------------------------- */
 
-/* Two bytes of length, the tenant, then what is sealed. */
-static void
-bind_held(struct ck_bound *bound, struct ck_piece tenant)
+/* 'M', two bytes of length, the tenant; bound to that, what is sealed. */
+#define HELD_HEAD 3
+
+static size_t
+held_head(const uint8_t *held)
 {
-    static const char place[] = "memory";
-    ck_bound_entry(bound, PIECE(place, sizeof place - 1), tenant, PIECE(NULL, 0));
+    return HELD_HEAD + (size_t)(held[1] | held[2] << 8);
+}
+
+static void
+bind_held(struct ck_bound *bound, const uint8_t *held, size_t head)
+{
+    bound->pieces[0] = PIECE(held, head);
+    bound->count = 1;
 }
 
 PyObject *
@@ -78,16 +117,17 @@ ckpy_secret_hold(const struct ckpy_secret *secret, struct ck_piece tenant,
     struct ck_key *key;
     if (ckpy_keyring_key(secret->keyring, 0, CK_PURPOSE_ENCRYPTION, tenant, &key) < 0)
         return NULL;
-    size_t head = 2 + tenant.len;
+    size_t head = HELD_HEAD + tenant.len;
     PyObject *held =
         PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(head + len + CK_AEAD_OVERHEAD));
     if (held != NULL) {
         uint8_t *out = (uint8_t *)PyBytes_AS_STRING(held);
-        out[0] = (uint8_t)tenant.len;
-        out[1] = (uint8_t)(tenant.len >> 8);
+        out[0] = 'M';
+        out[1] = (uint8_t)tenant.len;
+        out[2] = (uint8_t)(tenant.len >> 8);
         if (tenant.len != 0)
-            memcpy(out + 2, tenant.data, tenant.len);
-        bind_held(&bound, tenant);
+            memcpy(out + HELD_HEAD, tenant.data, tenant.len);
+        bind_held(&bound, out, head);
         if (ckpy_keyring_seal(secret->keyring, key, out + head, &bound, data, len) < 0)
             Py_CLEAR(held);
     }
@@ -100,16 +140,20 @@ ckpy_secret_open_held(const struct ckpy_secret *secret, PyObject *held,
                       struct ck_buf *out)
 {
     const uint8_t *data = (const uint8_t *)PyBytes_AS_STRING(held);
-    size_t len = (size_t)PyBytes_GET_SIZE(held);
-    struct ck_piece tenant = PIECE(data + 2, (size_t)(data[0] | data[1] << 8));
-    size_t head = 2 + tenant.len, sealed = len - head;
+    size_t head = held_head(data), sealed = (size_t)PyBytes_GET_SIZE(held) - head;
     struct ck_bound bound;
-    bind_held(&bound, tenant);
+    bind_held(&bound, data, head);
     uint8_t *plain = ck_buf_reserve(out, sealed);
-    enum ck_status status =
-        plain == NULL ? CK_ERR_NOMEM
-                      : ckpy_keyring_open(secret->keyring, CK_PURPOSE_ENCRYPTION, tenant,
-                                          NULL, plain, &bound, data + head, sealed);
+    enum ck_status status;
+    if (plain == NULL)
+        status = CK_ERR_NOMEM;
+    else if (secret->value_key != NULL && sealed < CKPY_KEYRING_DETACH)
+        status = ck_aead_open(&secret->value_key->aead, plain, bound.pieces, bound.count,
+                              data + head, sealed);
+    else
+        status = ckpy_keyring_open(secret->keyring, CK_PURPOSE_ENCRYPTION,
+                                   PIECE(data + HELD_HEAD, head - HELD_HEAD), NULL,
+                                   plain, &bound, data + head, sealed);
     if (status == CK_OK) {
         out->len += sealed - CK_AEAD_OVERHEAD;
         return 0;

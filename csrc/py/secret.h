@@ -25,7 +25,19 @@ struct ckpy_secret {
     PyObject *tenant_of; /* owned callable of the arguments, in its place; or NULL */
     Py_ssize_t names;    /* digests in a key: 1, and one for each former master key */
     bool fail_closed;    /* an entry that is not authentic raises */
+    /* where all entries are of one tenant: owned, else NULL */
+    struct ck_key *name_keys[CK_KEYRING_MASTERS];
+    struct ck_key *value_key;
 };
+
+/* Get the keys of the one tenant, once the fields above are set. 0, or -1 with an
+ * exception. */
+int
+ckpy_secret_ready(struct ckpy_secret *secret);
+
+/* Give everything back. */
+void
+ckpy_secret_clear(struct ckpy_secret *secret);
 
 /* Whose entry this key is of. Borrows from both. */
 struct ck_piece

@@ -290,8 +290,10 @@ wire3_parse(PyObject *module, PyObject *data)
         result = Py_NewRef(Py_None);
     else
         raise_unreadable(state, status);
-    if (result == NULL && PyErr_ExceptionMatches(PyExc_UnicodeError))
+    if (result == NULL && PyErr_ExceptionMatches(PyExc_UnicodeError)) {
+        PyErr_Clear();
         raise_unreadable(state, CK_ERR_CORRUPT);
+    }
     ck_buf_fini(&decoded);
     PyBuffer_Release(&view);
     return result;

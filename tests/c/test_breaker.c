@@ -118,6 +118,40 @@ TEST(neutral_results_neither_count_nor_forgive)
     ck_breaker_fini(&f.breaker);
 }
 
+TEST(a_failure_that_is_only_noted_counts_and_does_not_open_it)
+{
+    struct fixture f;
+    setup(&f, defaults);
+    run(&f, CK_VERDICT_NOTED, 8);
+    CHECK_STATE(&f, CK_BREAKER_CLOSED);
+    struct ck_breaker_view view;
+    ck_breaker_look(&f.breaker, f.now, &view);
+    CHECK_EQ(view.failures, 8);
+    run(&f, CK_VERDICT_FAILURE, 1);
+    CHECK_STATE(&f, CK_BREAKER_OPEN);
+    probe(&f, true);
+    run(&f, CK_VERDICT_NOTED, 1);
+    CHECK_CHANGE(&f, CK_BREAKER_HALF_OPEN, CK_BREAKER_OPEN);
+    ck_breaker_fini(&f.breaker);
+}
+
+TEST(closing_it_by_hand_begins_a_new_period)
+{
+    struct fixture f;
+    setup(&f, defaults);
+    struct ck_ticket late = enter(&f);
+    run(&f, CK_VERDICT_FAILURE, 4);
+    ck_breaker_close(&f.breaker, f.now);
+    CHECK(!leave(&f, late, CK_VERDICT_FAILURE));
+    run(&f, CK_VERDICT_FAILURE, 4);
+    CHECK_STATE(&f, CK_BREAKER_CLOSED);
+    run(&f, CK_VERDICT_FAILURE, 1);
+    ck_breaker_close(&f.breaker, f.now);
+    CHECK_STATE(&f, CK_BREAKER_CLOSED);
+    CHECK(!ck_breaker_probe_due(&f.breaker, f.now + 1000 * S));
+    ck_breaker_fini(&f.breaker);
+}
+
 TEST(the_timeout_makes_one_call_the_probe)
 {
     struct fixture f;

@@ -219,7 +219,7 @@ fuzz_input(const uint8_t *data, size_t size)
     case 1: check_quote(exact, feed.left); break;
     default: check_frame(exact, feed.left);
     }
-    if (mode == 0xff)
+    if (mode == 0xff && size == 1)
         check_large();
     free(exact);
 }

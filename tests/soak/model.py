@@ -149,6 +149,10 @@ class Model:
         self.troubles = Troubles()
         self._routes = routes  # of a worker's number
         self._invalidations: dict[tuple[str, int], list[_Invalidation]] = {}
+        # Of each worker, those that were queued and not seen to be sent; when those
+        # that were sent had been.
+        self._kept: dict[str, list[_Invalidation]] = {}
+        self._sent: dict[_Invalidation, float] = {}
         self._put_ends: dict[str, float] = {}
         self._run_ends: dict[str, float] = {}
         self._stalls: dict[str, _Spans] = {}
@@ -226,6 +230,8 @@ class Model:
             self._blame(f"{worker}: {verb}: {outcome[2:]}", end, kind, key)
         if outcome in ("delivered", "queued"):
             invalidation = _Invalidation(begin, end, worker, outcome == "delivered")
+            if outcome == "queued":
+                self._kept.setdefault(worker, []).append(invalidation)
             for place in self._covered(verb, kind, key):
                 insort(self._invalidations.setdefault(place, []), invalidation)
         elif verb in ("put", "set", "set-many") and outcome == "done":
@@ -257,6 +263,8 @@ class Model:
             self._judge_time(worker, verb, kind, key, begin, end)
             if verb in ("fresh", "change"):
                 self._judge_reach(worker, begin, end, outcome)
+            if verb in ("fresh", "peek") and outcome in ("value", "miss"):
+                self._note_read(worker, kind, begin, end)
             if outcome == "value":
                 run, read_at = record[9:11]
                 self._judge_age(worker, verb, kind, key, begin, run, read_at)
@@ -353,9 +361,25 @@ class Model:
             if one.delivered:
                 self.heard.append(begin - one.end)
 
+    def _note_read(self, worker: str, kind: str, begin: float, end: float) -> None:
+        """A read of the store sends what was kept, and then reads."""
+        kept = self._kept.get(worker)
+        if not kept or self.kinds[kind].memory:
+            return
+        limits = self.limits
+        longest = limits.deadline + limits.run + limits.slack  # a flight it may join
+        if self.troubles.count(begin - longest, end):
+            return
+        for one in kept:
+            if one.end < begin - longest:
+                self._sent[one] = end
+        self._kept[worker] = [one for one in kept if one not in self._sent]
+
     def _delivered_by(self, one: _Invalidation) -> float:
         """When an invalidation that was kept must have been sent, if ever."""
         limits = self.limits
+        if one in self._sent:
+            return self._sent[one]
         calm = limits.hearing + limits.deadline + limits.slack
         route = self._routes[_number(one.worker)]
         taken = self.troubles.calm_from(one.end, calm, route)
@@ -461,6 +485,8 @@ class Model:
                     del places[name]
         for invalidations in self._invalidations.values():
             del invalidations[: bisect_right(invalidations, (before,))]  # type: ignore[type-var]
+        for one in [one for one in self._sent if one.end < before]:
+            del self._sent[one]
         self.troubles.forget(before)
 
     # -- telling ----------------------------------------------------------------------
