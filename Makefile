@@ -12,6 +12,9 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PYTEST_ARGS ?=
 SECONDS ?= 600
 SEED ?=
+FUZZ_SECONDS ?= 300
+FUZZ = CACHEKIT_WITH=clang $(MAKE) --no-print-directory -s system && \
+    $(BIN)/python tools/run_fuzz.py --jobs $(JOBS)
 CSRC := $(shell find csrc -name '*.[ch]')
 CTEST = $(MAKE) --no-print-directory -s -f tools/ctest.mk -j$(JOBS)
 
@@ -21,7 +24,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .PHONY: help system build demo test test-c test-py test-all bench bench-quick
 .PHONY: lint lint-code typing format sanitize sanitize-c sanitize-py valgrind coverage
-.PHONY: soak clean distclean
+.PHONY: soak fuzz fuzz-quick fuzz-coverage clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -114,6 +117,16 @@ valgrind: | system ## run the tests of the C core under valgrind
 coverage: | system ## say how much of the C core its own tests reach
 	@$(CTEST) run VARIANT=coverage
 	@tools/coverage build/c/coverage
+
+# Each target for FUZZ_SECONDS, as many at a time as there are processors.
+fuzz: $(VENV)/.made ## fuzz each decoder for FUZZ_SECONDS=300
+	@$(FUZZ) --seconds $(FUZZ_SECONDS)
+
+fuzz-quick: $(VENV)/.made ## replay what the fuzzer found, then 20 s for each decoder
+	@$(FUZZ) --optional --seconds 20
+
+fuzz-coverage: $(VENV)/.made ## say how much of each decoder its corpus reaches
+	@$(FUZZ) --optional --coverage
 
 clean: ## remove what the build made, keep the environments
 	@rm -rf build dist out *.egg-info cachekit/_core.*.so .mypy_cache .pytest_cache

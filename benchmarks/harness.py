@@ -96,6 +96,7 @@ def loop(statement: str, **names: Any) -> Timed:
 
 def rounds_of(timed: Timed, seconds: float, at_least: int = 1) -> Callable[[], float]:
     """A round of about `seconds`, `at_least` so often; returns the time of one."""
+    timed(at_least)  # misses, imports, connections: no measure of what follows
     count = at_least
     while (took := timed(count)) < seconds / 4 and count < 1 << 30:
         count *= 2 if took > seconds / 64 else 8

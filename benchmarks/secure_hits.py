@@ -26,7 +26,7 @@ MASTER_KEY = "5e" * 32
 def secured(
     function: Callable[..., Any], backend: str | None = None
 ) -> Callable[..., Any]:
-    """`function` under @cache.secure. Raises Unavailable until there is such a thing."""
+    """`function` under @cache.secure. Raises Unavailable while there is none."""
     try:
         return Cache(backend=backend).secure(master_key=MASTER_KEY)(function)
     except NotBuiltYet:

@@ -2,11 +2,11 @@
 """P7: a hit in Redis, of a ``def`` function in one thread, with the memory tier off.
 
 A hit of ours asks for the age and the entry (PTTL, then MGET, in one trip), checks the
-frame and decodes the value. With the entry it asks for the version keys of namespace and
-function, always; tags are further keys of the same MGET. The floor does GET and decodes nothing; redis-py does GET
-and unpacks MessagePack, with no age and no check. Everybody goes over the same number
-of keys in turn. The package named cachekit on PyPI runs in a process of its own; its
-figure is scaled by what functools.lru_cache takes there and here.
+frame and decodes the value. The version keys of namespace and function are further keys
+of the MGET, always; so are tags, where there are any. The floor does GET and decodes
+nothing; redis-py does GET and unpacks MessagePack, with no age and no check. Everybody
+goes over the same number of keys in turn. The package named cachekit on PyPI runs in a
+process of its own; its figure is scaled by functools.lru_cache, timed there and here.
 
 Clients and server share one core where the system allows it. One thread that waits for
 each reply leaves nothing to do side by side, and the ratios repeat: with two cores the

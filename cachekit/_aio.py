@@ -93,7 +93,7 @@ async def _use_store(call: Call, action: int) -> int:
         if action != EVICT:
             claimed = await transport.claim(plan.claim_request(call), call.allowance)
             return call.take_claim(claimed)
-        await transport.delete((call.store_key,), call.allowance)
+        await transport.delete(plan.every_name(call), call.allowance)
     except Exception as failure:
         return call.take_failure(failure)
     except BaseException as abort:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cachekit._store import SharedStore
     from cachekit._typed import Factory, LocalFactory
     from cachekit._types import Invalidation, Never
+    from cachekit._versions import Keyed
 else:
     Factory = object
 
@@ -321,10 +322,38 @@ class Cache(Factory):
 
         ``namespace``  default: all namespaces of this cache
 
+        Of version 3 entries, which carry no versions, those of the functions that this
+        process has used; ``ConfigurationError`` where nothing tells which there are.
+        Entries of ``interop=`` are left to those who share them.
+
         QUEUED: a store did not take it yet.
         """
+        listed = self._listed(namespace)
         self._empty_memory(namespace)
-        return self._forget_versions(self._space_versions(namespace))
+        results = [self._forget_versions(self._space_versions(namespace))]
+        for function, gone in listed:
+            try:
+                results.append(function._plan.store.invalidate((gone,)))
+            finally:
+                function._expire()
+        return _worst(results)
+
+    def _listed(
+        self, namespace: str | None
+    ) -> list[tuple[_core.CachedFunction, Gone]]:
+        """The functions whose entries carry no versions, and all their entries."""
+        with self._lock:
+            functions = [one for one in self._functions if one._plan.entries is not None]
+        if not functions:
+            return []
+        from cachekit._operations import all_listed
+
+        return [
+            (function, all_listed(function))
+            for function in functions
+            if namespace in (None, function._plan.options.namespace)
+            and function._plan.options.interop is None
+        ]
 
     def _empty_memory(self, namespace: str | None) -> None:
         """Of everything: what is invalidated need not wait to be evicted."""
@@ -348,12 +377,28 @@ class Cache(Factory):
         from cachekit._messages import channel_of
         from cachekit._versions import judge_tags, tag_key
 
-        judged = judge_tags(tags)
+        judged, keys = judge_tags(tags), self._tag_keys()
         return [
-            (store, channel_of(space), tag_key(space, tag))
+            (store, channel_of(space), tag_key(space, tag, key=key))
             for space, store in self._spaces_named(namespace)
             if store is None or store.versioned
+            for key in keys
             for tag in judged
+        ]
+
+    def _tag_keys(self) -> list[Keyed | None]:
+        """What the names of tags are made with: under each master key that is in use
+        here or configured, and None where entries are not encrypted."""
+        from cachekit._secrets import keyring_of, names_of
+
+        with self._lock:
+            plans = [function._plan for function in self._functions]
+        rings = {plan.keyring for plan in plans if not plan.by_reference}
+        rings.add(keyring_of(self.config))
+        return [
+            None if ring is None else names_of(ring, which)
+            for ring in rings
+            for which in range(1 if ring is None else ring.count)
         ]
 
     def _space_versions(
@@ -426,8 +471,14 @@ class Cache(Factory):
         }
         self._members.add(function, prefix=None, **named_by)
         if plan.store is not None and plan.memory is not None:
+            entries = plan.entries
             plan.store.coherence.join(
-                function, store_prefix=plan.prefix, tracking=plan.tracks, **named_by
+                function,
+                store_prefix=plan.prefix,
+                tracking=plan.tracks,
+                registry=None if entries is None else entries.registry,
+                foreign=entries is not None and entries.hears,
+                **named_by,
             )
 
     # -- health -----------------------------------------------------------------------
@@ -487,8 +538,15 @@ class Cache(Factory):
 
     async def aclear(self, *, namespace: str | None = None) -> Invalidation:
         """`clear`, awaitable."""
+        listed = self._listed(namespace)
         self._empty_memory(namespace)
-        return await self._aforget_versions(self._space_versions(namespace))
+        results = [await self._aforget_versions(self._space_versions(namespace))]
+        for function, gone in listed:
+            try:
+                results.append(await function._plan.store.ainvalidate((gone,)))
+            finally:
+                function._expire()
+        return _worst(results)
 
     async def aping(self) -> bool:
         """`ping`, awaitable."""
@@ -517,6 +575,13 @@ class Cache(Factory):
 
 
 # -- parts ----------------------------------------------------------------------------
+
+
+def _worst(results: list[Invalidation]) -> Invalidation:
+    from cachekit._types import Invalidation
+
+    queued = Invalidation.QUEUED in results
+    return Invalidation.QUEUED if queued else Invalidation.DELIVERED
 
 
 def _by_store(

@@ -30,6 +30,8 @@ from cachekit._logging import default_log
 from cachekit._members import Members
 from cachekit._messages import DIGEST, ENTRY, VERSION, parse
 from cachekit._waiters import Waiters
+from cachekit._events import CHANNEL as FOREIGN
+from cachekit._events import decode_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ HEARS, CAPPED, MISSED, EMPTY, ASLEEP = 1, 2, 0, -1, -2
 
 #: Where a server reports keys that were touched.
 _TRACKING = b"__redis__:invalidate"
+#: Where programs of the PyPI package tell of invalidations.
+_FOREIGN = FOREIGN.encode()
 _DIGITS = 64
 _POLL = 0.0005
 
@@ -109,8 +113,10 @@ class Coherence:
         function_id: bytes,
         store_prefix: str,
         computed_tags: bool,
-        digests: bool,
         tracking: bool,
+        digests: bool = False,
+        registry: str | None = None,
+        foreign: bool = False,
     ) -> None:
         """Keep the memory of ``function`` coherent, for as long as it lives.
 
@@ -119,6 +125,8 @@ class Coherence:
         ``computed_tags``  whether entries have others as well
         ``digests``        whether memory knows them by their digests
         ``tracking``       also hear of what the server itself does to its keys
+        ``foreign``        also hear of what the PyPI package invalidates, which knows
+                           the function by ``registry`` (None: nobody can tell)
 
         The first one starts to listen, and waits up to ``FIRST_WAIT`` seconds for what
         comes of it; a later one waits as long for a channel that is new.
@@ -131,16 +139,19 @@ class Coherence:
             prefix=store_prefix.encode() if tracking else None,
             computed_tags=computed_tags,
             digests=digests,
+            registry=(registry,) if foreign else None,
         )
         if self._make_subscriber is None:
             return
+        channels = (channel, FOREIGN) if foreign else (channel,)
         with self._lock:
             if self._subscriber is None:
                 self._subscriber = _subscriber_for(self, self._make_subscriber)
             subscriber = self._subscriber
-            if channel not in self._channels:
-                self._channels[channel] = None
-                subscriber.subscribe((channel,))
+            for name in channels:
+                if name not in self._channels:
+                    self._channels[name] = None
+                    subscriber.subscribe((name,))
             if tracking:
                 subscriber.track((store_prefix,))
             starts = not self._running
@@ -150,7 +161,8 @@ class Coherence:
         elif starts:
             subscriber.wait(FIRST_WAIT)
         else:
-            self._hear(subscriber, channel)
+            for name in channels:
+                self._hear(subscriber, name)
         with self._lock:
             self._used = True
 
@@ -213,6 +225,9 @@ class Coherence:
             if channel == _TRACKING:
                 self._touched(data)
                 continue
+            if channel == _FOREIGN:
+                self._said(data)
+                continue
             message = parse(data)
             if message is None or channel.decode("utf-8", "replace") not in (
                 self._channels
@@ -256,6 +271,19 @@ class Coherence:
                 return
             for function in functions:
                 function._forget(digest)
+
+    def _said(self, data: bytes) -> None:
+        """A program of the PyPI package, or one of ours among them, has invalidated
+        entries of a function. Its keys are not those of memory: all of it is dropped,
+        and what is no such message is about everything that it could be about."""
+        registry = decode_event(data)
+        if registry is None:
+            heard = self._members.by("foreign", None)
+        else:
+            heard = self._members.by("registry", registry)
+            heard += self._members.by("registry", None)
+        for function in heard:
+            function._expire()
 
     def local_entry(
         self, function_id: bytes, key: bytes, digest: bool = False
@@ -424,7 +452,13 @@ def _subscriber_for(
         if listener is not None:
             listener.on_state(state)
 
-    return make(on_messages=on_messages, on_state=on_state)
+    def on_answer(_: int) -> None:
+        # Memory may be all that calls ask: then none of them finds out.
+        listener = reference()
+        if listener is not None:
+            listener.suspect()
+
+    return make(on_messages=on_messages, on_state=on_state, on_answer=on_answer)
 
 
 _all: weakref.WeakSet[Coherence] = weakref.WeakSet()

@@ -147,6 +147,8 @@ class Call:
     @property
     def kwargs(self) -> Any: ...
     @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
     def sides(self) -> tuple[str, ...]: ...
     @property
     def lookup_sides(self) -> tuple[str, ...]: ...
@@ -359,6 +361,7 @@ class Subscriber:
         *,
         on_messages: Callable[[list[tuple[bytes, bytes]]], object],
         on_state: Callable[[int], object],
+        on_answer: Callable[[int], object] | None = None,
         ping_interval: float = 5.0,
         deadline: float = 1.0,
     ) -> Self: ...

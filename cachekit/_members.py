@@ -23,7 +23,7 @@ class _Member:
 
     __slots__ = (
         *("channel", "computed_tags", "digests", "function", "function_id"),
-        *("prefix", "place", "version_keys"),
+        *("prefix", "place", "registry", "version_keys"),
     )
 
     def __init__(
@@ -37,6 +37,7 @@ class _Member:
         prefix: bytes | None,
         computed_tags: bool,
         digests: bool,
+        registry: tuple[str | None] | None = None,
     ) -> None:
         self.place = id(function)
         self.function = weakref.ref(function, forget)
@@ -46,6 +47,7 @@ class _Member:
         self.prefix = prefix
         self.computed_tags = computed_tags
         self.digests = digests
+        self.registry = registry
 
 
 class Members:
@@ -57,6 +59,8 @@ class Members:
     ``"channel"``  of its namespace
     ``"prefix"``   of its store keys, where the server reports what is touched
     ``"tags"``     None: entries have tags of their own
+    ``"foreign"``  None: the PyPI package may tell of their entries
+    ``"registry"`` what it knows the function by; None: not known here
 
     Read without the lock: each look is one operation on one dict. Changed under the
     lock, in steps that a finalizer may come in between of.
@@ -89,6 +93,8 @@ class Members:
             ("version", name) for name in member.version_keys
         ]
         names += [("digest" if member.digests else "entry", member.function_id), ("channel", member.channel)]
+        if member.registry is not None:
+            names += [("foreign", None), ("registry", member.registry[0])]
         if member.computed_tags:
             names.append(("tags", None))
         if member.prefix is not None:

@@ -133,9 +133,8 @@ class _Model(Converter):
 def _input_names(kind: Any) -> dict[str, str] | None:
     """The keys under which a model takes its fields; None where it can be told to take
     them by their names (Pydantic 2.11)."""
-    import pydantic
-
-    version = tuple(int(part) for part in pydantic.VERSION.split(".")[:2])
+    text = sys.modules["pydantic"].VERSION
+    version = tuple(int(part) for part in text.split(".")[:2])
     if version >= (2, 11):
         return None
     names: dict[str, str] = {}
@@ -154,8 +153,8 @@ def _input_names(kind: Any) -> dict[str, str] | None:
 
 
 class _Struct(Converter):
-    """The whole tree, as msgspec writes it. ``names``: the fields of the struct, so that
-    one whose fields have changed is not mistaken for it."""
+    """The whole tree, as msgspec writes it. ``names``: the fields of the struct, so
+    that one whose fields have changed is not mistaken for it."""
 
     __slots__ = ("_types",)
 
@@ -171,17 +170,15 @@ class _Struct(Converter):
         )
 
     def _take(self, value: Any) -> tuple[Any, list[str]]:
-        import msgspec
-
+        msgspec = sys.modules["msgspec"]
         plain = msgspec.to_builtins(value, builtin_types=self._types)
         return plain, list(self.kind.__struct_fields__)
 
     def make(self, plain: Any, names: list[Any]) -> Any:
-        import msgspec
-
         if tuple(names) != self.kind.__struct_fields__:
             raise ValueError("the fields of the struct have changed")
-        return msgspec.convert(plain, self.kind, builtin_types=self._types)
+        convert = sys.modules["msgspec"].convert
+        return convert(plain, self.kind, builtin_types=self._types)
 
 
 # -- the comparison -------------------------------------------------------------------

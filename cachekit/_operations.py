@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cachekit._pending import Gone
     from cachekit._timeouts import RunApart
 
-__all__ = ["AsyncOperations", "Operations"]
+__all__ = ["AsyncOperations", "Operations", "all_listed"]
 
 _FOREVER = float("inf")
 
@@ -39,7 +39,9 @@ class _Common:
 
     @staticmethod
     def key_for(fn: CachedFunction, /, *args: Any, **kwargs: Any) -> str:
-        return fn._store_key(fn._key(*args, **kwargs))
+        fn._ready()
+        name: str = fn._plan.key_for(fn, args, kwargs)
+        return name
 
     @staticmethod
     def cache_info(fn: CachedFunction) -> CacheInfo:
@@ -82,8 +84,8 @@ class _Common:
             names.forget(key)
 
     @staticmethod
-    def _gone(fn: CachedFunction, key: bytes) -> list[Gone]:
-        gone: list[Gone] = fn._plan.gone(fn, key)
+    def _gone(fn: CachedFunction, key: bytes, args: Any, kwargs: Any) -> list[Gone]:
+        gone: list[Gone] = fn._plan.gone(fn, key, args, kwargs)
         return gone
 
     @staticmethod
@@ -131,7 +133,7 @@ class Operations(_Common):
             return Invalidation.DELIVERED
         try:
             result: Invalidation
-            result = plan.store.invalidate(cls._gone(fn, key))
+            result = plan.store.invalidate(cls._gone(fn, key, args, kwargs))
             return result
         finally:
             # Others may have read the entry before it was gone.
@@ -184,7 +186,16 @@ class Operations(_Common):
     @staticmethod
     def invalidate_all(fn: CachedFunction, /) -> Invalidation:
         fn._ready()
-        result: Invalidation = fn._plan.cache._forget_versions(_whole(fn))
+        result: Invalidation
+        if fn._plan.entries is None:
+            result = fn._plan.cache._forget_versions(_whole(fn))
+            return result
+        gone = all_listed(fn)
+        try:
+            fn._expire()
+            result = fn._plan.store.invalidate((gone,))
+        finally:
+            fn._expire()
         return result
 
     @staticmethod
@@ -259,6 +270,23 @@ def _whole(fn: CachedFunction) -> list[tuple[Any, str, str]]:
     return [(plan.store, plan.channel, name) for name in plan.version_keys]
 
 
+def all_listed(fn: CachedFunction) -> Gone:
+    """All version 3 entries of a function, as something to be removed."""
+    plan = fn._plan
+    gone: Gone | None = None
+    if plan.tenant_of is None:
+        gone = plan.gone_whole(plan.tenant)
+    if gone is None:
+        raise ConfigurationError(
+            f"the entries of {plan.name} cannot be invalidated as a whole: nothing in "
+            "the store tells which there are",
+            hint="Use invalidate() with arguments. Of version 3 entries a list is kept "
+            "where redis_url names the store, all are of one tenant, the extra wire3 is "
+            "installed and the release is 0.20 or later",
+        )
+    return gone
+
+
 def _refresh(call: Call) -> None:
     call.start()
     try:
@@ -281,7 +309,7 @@ class AsyncOperations(_Common):
             return Invalidation.DELIVERED
         try:
             result: Invalidation
-            result = await plan.store.ainvalidate(cls._gone(fn, key))
+            result = await plan.store.ainvalidate(cls._gone(fn, key, args, kwargs))
             return result
         finally:
             cls._forget(fn, key)
@@ -338,7 +366,15 @@ class AsyncOperations(_Common):
     async def invalidate_all(fn: CachedFunction, /) -> Invalidation:
         fn._ready()
         result: Invalidation
-        result = await fn._plan.cache._aforget_versions(_whole(fn))
+        if fn._plan.entries is None:
+            result = await fn._plan.cache._aforget_versions(_whole(fn))
+            return result
+        gone = all_listed(fn)
+        try:
+            fn._expire()
+            result = await fn._plan.store.ainvalidate((gone,))
+        finally:
+            fn._expire()
         return result
 
     @staticmethod

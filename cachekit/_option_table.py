@@ -198,6 +198,23 @@ class Tenant(Check):
         return value
 
 
+class Operation(Check):
+    accepted = (
+        "1 to 64 characters of a-z, 0-9, '.', '_' and '-', the first one of a-z and "
+        "0-9, without '..'"
+    )
+    takes = gives = "str"
+
+    def check(self, value: Any) -> str:
+        from cachekit._wire3._interop import is_segment
+
+        if not isinstance(value, str):
+            raise TypeError
+        if not is_segment(value):
+            raise ValueError
+        return str(value)
+
+
 class BackendChoice(Check):
     accepted = (
         "None for memory only, a URL (redis://, rediss://, unix://), or a backend "
@@ -484,7 +501,8 @@ OPTIONS: tuple[Option, ...] = (
         "returns",
         None,
         Maybe(ResultType()),
-        "The type of the results, where they are enums, dataclasses or named tuples.",
+        "The type of the results, where they are enums, dataclasses, named tuples or "
+        "models.",
         doc_default="the annotation",
     ),
     Option(
@@ -597,7 +615,13 @@ OPTIONS: tuple[Option, ...] = (
         "calling the function.",
         doc_default="`encryption_fail_closed`",
     ),
-    Option("interop", None, Later("str | None", None), "A name other languages share."),
+    Option(
+        "interop",
+        None,
+        Maybe(Operation()),
+        "The operation that names the entries for programs in all languages; needs "
+        "`namespace`.",
+    ),
     Option(
         "enable_circuit_breaker",
         None,

@@ -396,6 +396,10 @@ def _check_together(preset: Preset, judged: Mapping[str, Any]) -> None:
     for one, other in _EXCLUDE:
         if judged.get(one) and judged.get(other):
             raise ValueError(f"{one} and {other} exclude each other: give one of them")
+    if preset.options.get("encryption") is True and effective("encryption") is not True:
+        raise ValueError(
+            f"{preset.called} encrypts: use @cache.production for entries that are not"
+        )
     if effective("l1_enabled") is False and effective("backend") is None:
         raise ValueError("l1_enabled=False and backend=None leave no place to cache in")
 

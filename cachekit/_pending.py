@@ -6,8 +6,8 @@ nothing there. At most ``LIMIT`` entries are kept one by one; past that those of
 function are replaced by the function as a whole.
 
 A store that lives and refuses to delete (a read-only replica) is still read for what no
-kept invalidation covers, and asked again every ``PAUSE``. So is one that answers reads and
-hangs on writes: a delivery before a read is a write, with a ticket of its own.
+kept invalidation covers, and asked again every ``PAUSE``. So is one that answers reads
+and hangs on writes: a delivery before a read is a write, with a ticket of its own.
 """
 
 from __future__ import annotations
@@ -50,15 +50,24 @@ if TYPE_CHECKING:
         channel: str
         message: bytes
         whole: Gone | None
+        also: tuple[tuple[str, bytes], ...] = ()
+        listed: tuple[str, str] | None = None
 
 else:
-    Gone = namedtuple("Gone", ("name", "is_version", "channel", "message", "whole"))
+    Gone = namedtuple(
+        "Gone",
+        ("name", "is_version", "channel", "message", "whole", "also", "listed"),
+        defaults=((), None),
+    )
     Gone.__doc__ = """One thing that has to go from a store, and what the others are told.
 
     ``name``        a store key, or the name of a version key
     ``is_version``  which of the two
     ``channel``     where ``message`` is published
     ``whole``       of an entry: what takes its place when too many wait
+    ``also``        further pairs of a channel and what is published there
+    ``listed``      of a version key that no entry carries: the set that names the
+                    entries, and what stands before each member
     """
 
 
@@ -68,7 +77,10 @@ def removal_of(gone: Iterable[Gone]) -> Removal:
     return Removal(
         keys=tuple(one.name for one in gone if not one.is_version),
         versions=tuple(one.name for one in gone if one.is_version),
-        messages=tuple((one.channel, one.message) for one in gone),
+        messages=tuple(
+            pair for one in gone for pair in ((one.channel, one.message), *one.also)
+        ),
+        listed=tuple(one.listed for one in gone if one.listed is not None),
     )
 
 
@@ -133,9 +145,13 @@ class Pending:
                 return True
             if not self._versions:
                 return False
-            if sides:
-                return any(side in self._versions for side in sides)
-            return any(key.startswith(_prefix_of(name)) for name in self._versions)
+            if any(side in self._versions for side in sides):
+                return True
+            return any(
+                key.startswith(_prefix_of(name))
+                for name, (gone, _) in self._versions.items()
+                if not sides or gone.listed is not None
+            )
 
     def deliveries(self) -> Iterator[Removal]:
         """What to send, until nothing is left. To go on to the next one says that the

@@ -20,7 +20,7 @@ from cachekit._messages import (
     wake_message,
 )
 from cachekit._names import tenant_prefix
-from cachekit._secrets import DEFAULT_TENANT, keyring_for
+from cachekit._secrets import DEFAULT_TENANT, keyring_for, names_of
 from cachekit._logging import default_log
 from cachekit._signature import bind
 from cachekit._versions import (
@@ -31,6 +31,7 @@ from cachekit._versions import (
     tag_key,
     tag_slot,
 )
+from cachekit._events import CHANNEL as EVENTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from cachekit._pending import Gone
     from cachekit._store import SharedStore
     from cachekit._types import Strategy
+    from cachekit._wire3 import Name
+    from cachekit._wire3._function import Wire3Function
     from cachekit.backends._protocol import Claim, Fill
 
 __all__ = ["MODES", "Plan", "mode_of"]
@@ -88,6 +91,7 @@ class Plan:
         tokens: Any = None,
         names_of: _core.CachedFunction | None = None,
         own_versions: bool = True,
+        wire3: Wire3Function | None = None,
     ) -> None:
         self.cache = cache
         self.function = function
@@ -115,6 +119,7 @@ class Plan:
         self._read_options(options)
         self.store_budget = 0 if store is None else int(store.timeout * 1e9)
         self._read_versions(options, own_versions)
+        self._read_wire3(wire3)
         log = default_log()
         self._log = log
 
@@ -199,7 +204,7 @@ class Plan:
         # Where entries are encrypted the names of versions are keyed, too, for all
         # tenants alike; under each master key there is another one.
         self._name_keys = [
-            b"" if self.keyring is None else self.keyring.derive("", "names", which)
+            None if self.keyring is None else names_of(self.keyring, which)
             for which in range(self.rings)
         ]
         #: For each master key the function's version key, and all names that entries
@@ -221,6 +226,15 @@ class Plan:
         stale = max(options.stale_ttl_ns, options.stale_if_error_ttl_ns)
         life = self.ttl + stale if self.ttl else to_ns(self.cache.config.default_ttl)
         self._life_ms = 0 if life >= NEVER_NS else -(-life // 1_000_000)
+
+    def _read_wire3(self, wire3: Wire3Function | None) -> None:
+        """Names and entries of version 3: those carry no version numbers."""
+        self.entries = wire3
+        self.wire3 = wire3 is not None
+        self.wire3_plain = wire3 is not None and wire3.plain
+        self.wire3_checked = wire3 is not None and wire3.checked
+        if wire3 is not None:
+            self.sides = ()
 
     def _fixed_names(self, which: int) -> tuple[str, ...]:
         """Version keys under master key number ``which``."""
@@ -267,6 +281,93 @@ class Plan:
         assert callable(tags)
         return judge_tags(tags(*args, **(kwargs or {})))
 
+    # -- entries of version 3 ---------------------------------------------------------
+
+    def wire3_names(self, call: _core.Call) -> tuple[str, ...]:
+        """What the entry of a call goes by, in the store; the first is the one to write
+        under."""
+        names = self._names3(call.args, call.kwargs, self._tenant_in(call.key))
+        return tuple(name.stored for name in names)
+
+    def _names3(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any] | None, tenant: str
+    ) -> tuple[Name, ...]:
+        assert self.entries is not None
+        return self.entries.names(args, kwargs or {}, tenant)
+
+    def _tenant_in(self, key: bytes) -> str:
+        """Whose entry it is: where calls have tenants of their own, the key says so."""
+        if self.tenant_of is None:
+            return self.tenant
+        return key[32 * self.rings :].decode()
+
+    def _name3(self, call: _core.Call, which: int) -> Name:
+        from cachekit._wire3 import Name
+        from cachekit._wire3._keys import tenant_start
+
+        assert self.entries is not None
+        stored, tenant = call.names[which], self._tenant_in(call.key)
+        start = tenant_start(self.entries.owner(tenant))
+        return Name(stored, stored[len(start) :])
+
+    def wire3_write(self, call: _core.Call, value: Any) -> bytes:
+        """The entry of what the function returned."""
+        assert self.entries is not None
+        tenant = self._tenant_in(call.key)
+        return self.entries.write(value, self._name3(call, 0), tenant)
+
+    def wire3_read(
+        self, call: _core.Call, data: bytes, which: int
+    ) -> tuple[Any] | None:
+        """The value of an entry that was found under name number ``which``."""
+        assert self.entries is not None
+        tenant = self._tenant_in(call.key)
+        return self.entries.read(data, self._name3(call, which), tenant)
+
+    def key_for(
+        self, function: _core.CachedFunction, args: Any, kwargs: Any
+    ) -> str:
+        """The name of a call's entry in the store."""
+        key = function._key(*args, **kwargs)
+        if self.entries is None:
+            return function._store_key(key)
+        return self._names3(args, kwargs, self._tenant_in(key))[0].stored
+
+    def _told(self, name: Name | None) -> tuple[tuple[str, bytes], ...]:
+        """What programs of the PyPI package are told of an entry, or of all."""
+        event = None if self.entries is None else self.entries.event(name)
+        return () if event is None else ((EVENTS, event),)
+
+    def _gone3(self, key: bytes, names: Iterable[Name]) -> list[Gone]:
+        from cachekit._pending import Gone
+
+        whole = self.gone_whole(self._tenant_in(key))
+        message = self._message(key)
+        return [
+            Gone(name.stored, False, self.channel, message, whole, self._told(name))
+            for name in names
+        ]
+
+    def gone_whole(self, tenant: str) -> Gone | None:
+        """All entries of the function; None where nobody knows their names."""
+        from cachekit._messages import version_message
+        from cachekit._pending import Gone
+
+        assert self.store is not None and self.entries is not None
+        listing = self.entries.listing(tenant)
+        if listing is None:
+            return None
+        # No such key is in the store: the name says which entries are meant.
+        return Gone(
+            f"{self.entries.start(tenant)}v:{self.function_id.hex()}",
+            True,
+            self.channel,
+            version_message(self.store.coherence.origin, self.version_key),
+            None,
+            self._told(None),
+            tuple(listing),
+        )
+
     def lookup_sides(self, call: _core.Call) -> tuple[str, ...]:
         """What is read beside an entry while former master keys are configured: its
         version keys, then for each of those its name and version keys under that."""
@@ -280,11 +381,17 @@ class Plan:
 
     def _others(self, call: _core.Call) -> tuple[tuple[str, bytes], ...]:
         """The entry's names under former master keys, and what is said of each."""
+        if self.entries is not None:
+            return tuple((name, self._message(call.key)) for name in call.names[1:])
         store_key, key = call.function._store_key, call.key
         return tuple(
             (store_key(key, which), self._message(key, which))
             for which in range(1, self.rings)
         )
+
+    def every_name(self, call: _core.Call) -> tuple[str, ...]:
+        """The entry under all its names, to be evicted."""
+        return (call.store_key, *(name for name, _ in self._others(call)))
 
     def claim_request(self, call: _core.Call) -> Claim:
         """What the store is told before the function runs."""
@@ -302,9 +409,10 @@ class Plan:
             unseen=call.absent,
             head=replaces and not deletes and (self.version >= 0 or self.schema >= 0),
             delete=deletes,
-            others=self._others(call) if replaces else (),
+            others=self._others(call) if replaces or deletes else (),
             channel=self.channel,
             message=self._message(call.key) if deletes else None,
+            also=self._told(self._name3(call, 0)) if deletes and self.wire3 else (),
         )
 
     def fill_request(self, call: _core.Call) -> Fill:
@@ -326,7 +434,19 @@ class Plan:
             channel=self.channel,
             message=self._message(call.key) if tells else None,
             wake=self._wake(call.store_key) if call.lock else b"",
+            also=self._told(self._name3(call, 0)) if tells and self.wire3 else (),
+            listed=self._listed(call) if self.wire3 else None,
         )
+
+    def _listed(self, call: _core.Call) -> tuple[str, str, int] | None:
+        """Where programs of the PyPI package look for the names of entries."""
+        from cachekit._wire3._function import LISTED_SECONDS
+
+        assert self.entries is not None
+        listing = self.entries.listing(self._tenant_in(call.key))
+        if listing is None:
+            return None
+        return listing.name, self._name3(call, 0).bare, LISTED_SECONDS
 
     def hold_lock(self, call: _core.Call, token: str) -> Held:
         """The claim got the lock: renew it until it is given back."""
@@ -347,11 +467,16 @@ class Plan:
         assert self.store is not None
         return wake_message(self.store.coherence.origin, store_key)
 
-    def gone(self, function: _core.CachedFunction, key: bytes) -> list[Gone]:
+    def gone(
+        self, function: _core.CachedFunction, key: bytes, args: Any, kwargs: Any
+    ) -> list[Gone]:
         """One entry under all its names, as something to be removed."""
         from cachekit._pending import Gone
 
         assert self.store is not None
+        if self.entries is not None:
+            tenant = self._tenant_in(key)
+            return self._gone3(key, self.entries.all_names(args, kwargs or {}, tenant))
         return [
             Gone(
                 function._store_key(key, which),
@@ -366,7 +491,7 @@ class Plan:
     def keep_invalidation(self, call: _core.Call) -> None:
         """The store did not take an invalidation."""
         assert self.store is not None
-        for gone in self.gone(call.function, call.key):
+        for gone in self.gone(call.function, call.key, call.args, call.kwargs):
             self.store.pending.keep(gone)
 
     def report(self, event: str, detail: Any) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from cachekit._checks import UNSET
 from cachekit._errors import ConfigurationError
 from cachekit._functions import is_async
 from cachekit._identity import Identities
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cachekit._identity import Identity
     from cachekit._options import FunctionOptions
     from cachekit._store import SharedStore
+    from cachekit._wire3._function import Wire3Function
 
 __all__ = ["plan_for"]
 
@@ -54,6 +56,7 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
         serializer = _signing(options, config, store, scope)
         _check_tags(options, store)
         _check_size(options, config, store)
+        wire3 = _wire3(cache, options, config, store, function)
         plan = Plan(
             cache=cache,
             function=function,
@@ -68,6 +71,7 @@ def plan_for(cache: Cache, options: FunctionOptions, wrapper: Any) -> Plan:
             tokens=_tokens() if options.references else None,
             names_of=None if named is None else named.function,
             own_versions=named is None,
+            wire3=wire3,
         )
         if plan.serializer is not None:
             # In a form that the others under these names cannot read.
@@ -89,7 +93,7 @@ def _signing(
     serializer = options.serializer
     if store is None or not getattr(serializer, "requires_signing", False):
         return serializer
-    from cachekit._secrets import keyring_of
+    from cachekit._secrets import DEFAULT_TENANT, keyring_of
 
     bind = getattr(serializer, "bind", None)
     keyring = keyring_of(config, master_key=options.master_key)
@@ -102,7 +106,82 @@ def _signing(
     tenant = config.tenant if options.tenant is None else options.tenant
     # Of one that differs from call to call, the signature says nothing: that the entry
     # is of the right tenant, its key and its encryption see to.
-    return bind(keyring, tenant if isinstance(tenant, str) else "default", scope)
+    return bind(keyring, tenant if isinstance(tenant, str) else DEFAULT_TENANT, scope)
+
+
+#: What entries of version 3 have no place for.
+_NOT_IN_WIRE3 = ("stale_ttl", "tags", "version", "schema", "ignore")
+
+
+def _wire3(
+    cache: Cache,
+    options: FunctionOptions,
+    config: CacheConfig,
+    store: SharedStore | None,
+    function: Any,
+) -> Wire3Function | None:
+    """The other form of entries, where ``wire`` or ``interop=`` ask for it.
+
+    Named entries, those of ``full_key=`` among them, are always version 4: nobody else
+    knows them.
+    """
+    interop = options.interop
+    if interop is not None and options.full_key is not None:
+        raise ConfigurationError("interop= and full_key= exclude each other")
+    if interop is not None and options.key is not None:
+        raise ConfigurationError("interop= and key= exclude each other")
+    if interop is not None and options.namespace is None:
+        raise ConfigurationError(
+            "interop= needs namespace=: both are part of the shared keys"
+        )
+    if store is None or options.full_key is not None:
+        return None
+    if interop is None and config.wire == 4:
+        return None
+    form = "interop=" if interop is not None else f"wire={config.wire!r}"
+    _check_wire3(options, form, interop is not None)
+    from cachekit._secrets import keyring_for
+    from cachekit._wire3._function import Wire3Function
+
+    tenant = config.tenant if options.tenant is None else options.tenant
+    given = cache._backend if options.backend is UNSET else options.backend
+    return Wire3Function(
+        function=function,
+        # As that package has it: also of the main program.
+        name=options.name or f"{function.__module__}.{function.__qualname__}",
+        wire=None if interop is not None else str(config.wire),
+        namespace=options.namespace,
+        tenant=tenant if isinstance(tenant, str) else None,
+        prefixed=given is UNSET,
+        keyring=keyring_for(options, config, wire=3),
+        integrity=options.preset.name != "minimal",
+        serializer=options.serializer
+        if getattr(options.serializer, "name", "default") != "default"
+        else None,
+        key_of=options.key,
+        interop=interop,
+    )
+
+
+def _check_wire3(options: FunctionOptions, form: str, interop: bool) -> None:
+    for name in _NOT_IN_WIRE3:
+        if getattr(options, name):
+            raise ConfigurationError(
+                f"{name}= cannot be had with {form}: those entries have no place for it"
+            )
+    if options.coherence == "tracking":
+        raise ConfigurationError(
+            f'coherence="tracking" cannot be had with {form}: memory cannot tell the '
+            "keys of those entries"
+        )
+    serializer = options.serializer
+    name = getattr(serializer, "name", "default")
+    if name == "pickle" or (interop and name != "default"):
+        raise ConfigurationError(
+            f"entries with {form} cannot be written by {type(serializer).__name__}",
+            hint="interop entries are plain MessagePack; version 3 has its own default "
+            "serializer, orjson, arrow, and custom ones",
+        )
 
 
 def _check_tags(options: FunctionOptions, store: SharedStore | None) -> None:

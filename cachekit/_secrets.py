@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from functools import partial
 
 from cachekit import _core
 from cachekit._errors import missing_master_key
@@ -21,8 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cachekit._config import CacheConfig
     from cachekit._options import FunctionOptions
+    from cachekit._versions import Keyed
 
-__all__ = ["DEFAULT_TENANT", "keyring_for", "keyring_of"]
+__all__ = ["DEFAULT_TENANT", "keyring_for", "keyring_of", "names_of"]
 
 #: Whose entries they are where nobody says.
 DEFAULT_TENANT = "default"
@@ -69,7 +71,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def keyring_for(
-    options: FunctionOptions, config: CacheConfig
+    options: FunctionOptions, config: CacheConfig, *, wire: int = 4
 ) -> _core.Keyring | None:
     """The keys that a function encrypts with; None where it does not.
 
@@ -78,10 +80,15 @@ def keyring_for(
     """
     if options.references or options.encryption is False:
         return None
-    ring = keyring_of(config, master_key=options.master_key)
+    ring = keyring_of(config, master_key=options.master_key, wire=wire)
     if ring is None and options.encryption:
         raise missing_master_key()
     return ring
+
+
+def names_of(keyring: _core.Keyring, which: int) -> Keyed:
+    """What the names of versions are made with under master key number ``which``."""
+    return partial(keyring.names_digest, "", which=which)
 
 
 def _name_of(parts: tuple[str, ...]) -> bytes:

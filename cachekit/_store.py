@@ -124,9 +124,7 @@ class SharedStore:
     def async_careful(self) -> AsyncCareful:
         """The asyncio transport for while invalidations wait."""
         if self._async_careful is None:
-            self._async_careful = AsyncCareful(
-                self.pending, self.asyncio, self.guard
-            )
+            self._async_careful = AsyncCareful(self.pending, self.asyncio, self.guard)
         return self._async_careful
 
     @property
@@ -254,7 +252,7 @@ class SharedStore:
         default_log().limited(
             ("foreign", self.address),
             "warning",
-            "the shared store %s holds something else than cachekit put there under the "
+            "the shared store %s holds what cachekit did not put there under the "
             "name of a fence, a lock or a version; it is left alone, and what depends "
             "on it is not stored",
             self.address,
@@ -309,7 +307,7 @@ class SharedStore:
                 topic,
                 "skipped",
                 "warning",
-                "the shared store %s answers reads and takes no writes; they are skipped",
+                "the shared store %s hangs on writes: they are skipped, reads are not",
                 self.address,
                 **fields,
             )

@@ -9,7 +9,7 @@ entry carries the numbers it was built under. The names::
     {namespace}:tag:{readable}:{32 hex}    a tag
 
 The digits are BLAKE2b-128 of what is named, kept apart by kind. Where a ``key`` is
-given they are keyed with it, and the readable part of a tag is left out: encrypted
+given they are of that keyed digest, and the readable part of a tag is left out: encrypted
 caches show no names.
 """
 
@@ -19,7 +19,10 @@ from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    #: Parts to at least 16 bytes: `_core.Keyring.names_digest` for one key of it.
+    Keyed = Callable[..., bytes]
 
 __all__ = [
     "function_id",
@@ -42,23 +45,25 @@ _TAG = ":tag:"
 _REMEMBERED = 4096
 
 
-def _digits(kind: bytes, key: bytes, *parts: bytes) -> str:
+def _digits(kind: bytes, key: Keyed | None, *parts: bytes) -> str:
     """32 hex digits; ``kind`` and the lengths of the parts keep the meanings apart."""
     from hashlib import blake2b
 
-    digest = blake2b(digest_size=_ID_SIZE, key=key, person=b"cachekit." + kind)
+    if key is not None:
+        return key(b"cachekit." + kind, *parts)[:_ID_SIZE].hex()
+    digest = blake2b(digest_size=_ID_SIZE, person=b"cachekit." + kind)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
 
 
-def function_key(prefix: str, identity: bytes, *, key: bytes = b"") -> str:
+def function_key(prefix: str, identity: bytes, *, key: Keyed | None = None) -> str:
     """The version key of a function.
 
     ``prefix``    of its store keys: ``"{namespace}:{function}:"``
     ``identity``  canonical bytes of its name and closure
-    ``key``       at most 64 bytes, of an encrypted cache
+    ``key``       the keyed digest of an encrypted cache
     """
     return f"{prefix}v:{_digits(b'fn', key, prefix.encode(), identity)}"
 
@@ -68,7 +73,7 @@ def function_id(key_name: str) -> bytes:
     return bytes.fromhex(key_name[-_HEX:])
 
 
-def namespace_key(namespace: str | None, *, key: bytes = b"") -> str:
+def namespace_key(namespace: str | None, *, key: Keyed | None = None) -> str:
     """The version key of a namespace.
 
     >>> namespace_key("shop").startswith("shop:v:")
@@ -78,14 +83,14 @@ def namespace_key(namespace: str | None, *, key: bytes = b"") -> str:
     return f"{space}:v:{_digits(b'space', key, space.encode())}"
 
 
-def tag_key(namespace: str | None, tag: str, *, key: bytes = b"") -> str:
+def tag_key(namespace: str | None, tag: str, *, key: Keyed | None = None) -> str:
     """The version key of a tag that has been judged.
 
     >>> tag_key("shop", "price list").rpartition(":")[0]
     'shop:tag:price_list'
     """
-    if key:
-        # Not remembered: a key is kept where it can be wiped, and nowhere else.
+    if key is not None:
+        # Not remembered: tags that are encrypted are not kept in the clear.
         space = namespace or "cachekit"
         return f"{space}{_TAG}{_digits(b'tag', key, space.encode(), tag.encode())}"
     return _plain_tag_key(namespace or "cachekit", tag)
@@ -96,7 +101,7 @@ def _plain_tag_key(space: str, tag: str) -> str:
     readable = "".join(
         c if "!" <= c <= "~" and c not in "{}" else "_" for c in tag[:_READABLE]
     )
-    digits = _digits(b"tag", b"", space.encode(), tag.encode())
+    digits = _digits(b"tag", None, space.encode(), tag.encode())
     return f"{space}{_TAG}{readable}:{digits}"
 
 

@@ -228,7 +228,7 @@ def _picture(
         errors.append(f"the shared store is slow: it answered in {latency:.0f} ms")
     if failure is None and store is not None and _skips_writes(store):
         status = "degraded"
-        errors.append("the shared store takes no writes; they are skipped until it does")
+        errors.append("the shared store hangs on writes: they are skipped")
     return {
         "status": status,
         "backend": "memory" if store is None else store.address,

@@ -4,8 +4,9 @@
 1. Analyses every module of the Python standard library on this machine: without a
    cache, with a cold one, with a warm one; as ``def`` and as ``async def``.
 2. Where ``redis-server`` is installed: starts one of its own, lets a second process
-   find everything in the store, kills the server in the middle of a loop of calls,
-   starts it again, and shows that no call failed and what each of them cost.
+   find everything in the store and then invalidate one package by its tag, which the
+   first process hears of; kills the server in the middle of a loop of calls, starts it
+   again, and shows that no call failed and what each of them cost.
 3. Prints one table and draws one picture.
 
 It uses the standard library and cachekit, takes less than a minute, and leaves nothing
@@ -24,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +141,10 @@ class Demo:
         self.rows: list[Row] = []
         self.right: Values = {}
         self.wrong = 0
-        self.cache = Cache(CacheConfig(namespace="demo"), backend=url)
+        self.cache = self.make_cache()
+
+    def make_cache(self) -> Cache:
+        return Cache(CacheConfig(namespace="demo"), backend=self.url)
 
     def keep(self, row: Row, values: Values, ledger: Ledger | None = None) -> None:
         """Note what a run gave, and compare it with what the plain function gives."""
@@ -154,8 +159,9 @@ class Demo:
         row, self.right = run("def, no cache", survey.measure, modules, MOST_SECONDS)
         self.keep(row, self.right)
         modules = list(self.right)
-        measure = self.cache(survey.measure)
-        ledger = Ledger(measure)
+        tagged = self.cache(tags=lambda module: [survey.package(module)])
+        self.measure = measure = tagged(survey.measure)
+        self.ledger = ledger = Ledger(measure)
         self.keep(*run("def, cold cache", measure, modules), ledger)
         self.keep(*run("def, warm cache", measure, modules), ledger)
         return modules
@@ -164,19 +170,20 @@ class Demo:
         self.keep(
             *await run_async("async def, no cache", survey.measure_async, modules)
         )
-        measure = self.cache(survey.measure_async)
+        cache = self.make_cache()
+        measure = cache(survey.measure_async)
         ledger = Ledger(measure)
         self.keep(*await run_async("async def, cold cache", measure, modules), ledger)
         self.keep(*await run_async("async def, warm cache", measure, modules), ledger)
-        await self.cache.aclose()
+        await cache.aclose()
 
-    def neighbour(self, modules: list[str]) -> None:
-        """A second process asks for the same."""
+    def neighbour(self, modules: list[str], tag: str) -> None:
+        """A second process asks for the same, then invalidates one package."""
         assert self.url is not None
         name = "second process"
         with Bar(name, 1) as bar:
             done = subprocess.run(
-                [sys.executable, str(HERE / "neighbour.py"), self.url],
+                [sys.executable, str(HERE / "neighbour.py"), self.url, tag],
                 input="\n".join(modules),
                 capture_output=True,
                 text=True,
@@ -189,6 +196,23 @@ class Demo:
             )
         seconds = heard.pop("seconds")
         self.rows.append(Row(name, seconds, **heard))
+
+    def invalidated(self, modules: list[str]) -> None:
+        """The largest package is invalidated by its tag; then all are asked for again.
+
+        Where there is a store a second process does it, and ours hears of it.
+        """
+        [(tag, _)] = Counter(map(survey.package, modules)).most_common(1)
+        if self.url is None:
+            self.cache.invalidate_tags(tag)
+        else:
+            self.neighbour(modules, tag)
+        one = next(name for name in modules if survey.package(name) == tag)
+        until = time.monotonic() + 1.0
+        while self.measure.entry(one) is not None and time.monotonic() < until:
+            time.sleep(0.001)  # the message is on its way
+        row, values = run(f"def, {tag} invalidated", self.measure, modules)
+        self.keep(row, values, self.ledger)
 
     def outage(self, redis: Redis) -> outage.Story:
         """Kill the store under a loop of calls."""
@@ -292,8 +316,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"  (the first {len(reached):,} of them, to stay within a minute)")
         asyncio.run(demo.awaiting(reached))
         story = None
+        demo.invalidated(reached)
         if redis is not None:
-            demo.neighbour(reached)
             story = demo.outage(redis)
     say()
     rows = [row.cells() for row in demo.rows]

@@ -29,6 +29,11 @@ def modules() -> list[str]:
     return sorted(str(path) for path in found if others.isdisjoint(path.parts))
 
 
+def package(module: str) -> str:
+    """The package that a module belongs to; of one that stands alone its own name."""
+    return module.partition("/")[0]
+
+
 def measure(module: str) -> dict[str, int]:
     """Lines, functions, branches and the deepest nesting of one module.
 

@@ -55,7 +55,7 @@ class Function:
 class Subscriber:
     """A subscriber whose state the test decides."""
 
-    def __init__(self, on_messages: Any, on_state: Any) -> None:
+    def __init__(self, on_messages: Any, on_state: Any, on_answer: Any) -> None:
         self.on_messages, self.on_state = on_messages, on_state
         self.state = LOST
         self.channels: list[str] = []
@@ -225,7 +225,7 @@ def test_functions_are_not_kept_alive(setup: Setup) -> None:
     keep = setup.join("other")
     members = setup.coherence._members
     assert len(members) == len(members._all) == len(members._by_reference) == 1
-    assert {kind for kind, _ in members._index} == {"version", "id", "channel"}
+    assert {kind for kind, _ in members._index} == {"version", "entry", "channel"}
     assert keep.heard() == []
 
 

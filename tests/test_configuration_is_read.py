@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from basic_store import BasicStore
 from faces import FACES, Face
 from servers import RedisServer
 
@@ -30,13 +31,16 @@ from cachekit import (
     CacheConfig,
     CacheMiss,
     ConfigurationError,
+    DecryptionError,
+    LoaderTimeout,
     NotBuiltYet,
     UncacheableArgument,
 )
 from cachekit._config import FIELDS
 from cachekit._errors import BackendConnectionError
 from cachekit._options import OPTIONS, PRESETS, FunctionOptions
-from basic_store import BasicStore
+from cachekit.backends import RedisBackend
+from cachekit.backends._protocol import fence_key, lock_key
 
 #: A wait that a healthy run never sees the end of (seconds).
 LONG = 20.0
@@ -133,6 +137,9 @@ class Lab:
             return self.call(function, *args, **kwargs)
         except Exception as error:
             return type(error)
+
+    def close(self, cache: Cache) -> None:
+        self.call(cache.aclose) if self.face.is_async else cache.close()
 
     def backend(self, url: str, **config: Any) -> Any:
         """A Redis backend with the setting, for this face."""
@@ -292,8 +299,19 @@ def named_on_redis(lab: Lab) -> int:
         os.environ["CACHEKIT_REDIS_URL"] = lab.redis.url
     cache = lab.cache("configured")
     lab.face.do(cache, "set", "a", 1)
-    lab.call(cache.aclose) if lab.face.is_async else cache.close()
-    return int(lab.redis.call("DBSIZE"))
+    lab.close(cache)
+    return entries(lab.redis)
+
+
+def entries(redis: RedisServer) -> int:
+    """How many there are, version keys aside."""
+    return sum(b":v:" not in key for key in redis.call("KEYS", "*"))
+
+
+def version_of_entries(lab: Lab) -> int:
+    cached = lab.function(lab.cache())
+    lab.call(cached, 1)
+    return lab.shelf.written[0][1][2]
 
 
 def runs_of_two_calls(lab: Lab) -> int:
@@ -526,9 +544,63 @@ SHARED: dict[str, Case] = {
     "max_value_size": Case(1000, 0, 1, oversized),
 }
 
+KEY, FORMER_KEY = 32 * "ab", 32 * "cd"
+
+
+def is_sealed(lab: Lab, **options: Any) -> Any:
+    """Is what the store gets unreadable?"""
+    config = {} if options else {"master_key": KEY}
+    try:
+        cached = lab.function(lab.cache(**config), lambda: "a plain text", **options)
+    except ConfigurationError:
+        return "refused"
+    lab.call(cached)
+    return b"a plain text" not in lab.shelf.written[0][1]
+
+
+def seals(lab: Lab) -> Any:
+    return is_sealed(lab, encryption=True)
+
+
+def runs_beside(lab: Lab, **config: Any) -> int:
+    """Another program has stored an entry; can ours read it?"""
+    others = Cache(CacheConfig(**config), backend=lab.shelf)
+    other = lab.face.function(others(name="f", encryption=True), lambda number=0: 0)
+    lab.call(other, 1)
+    ours = lab.function(lab.cache(master_key=KEY), encryption=True)
+    lab.call(ours, 1)
+    return lab.runs
+
+
+def runs_beside_acme(lab: Lab) -> int:
+    return runs_beside(lab, master_key=KEY, tenant="acme")
+
+
+def runs_after_a_rotation(lab: Lab) -> int:
+    return runs_beside(lab, master_key=FORMER_KEY)
+
+
+def call_on_a_tampered_entry(lab: Lab) -> Any:
+    cache = lab.cache(master_key=KEY, l1_enabled=False)
+    cached = lab.function(cache, encryption=True)
+    lab.call(cached, 7)
+    key, data, ttl = lab.shelf.written[-1]
+    lab.shelf.write(key, data[:-1] + bytes([data[-1] ^ 1]), ttl, 1.0)
+    return lab.outcome(cached, 7)
+
+
+SECRETS = {"master_key": Case(KEY, "refused", True, seals)}
+
 FIELD_CASES: dict[str, Case] = {
+    **SECRETS,
+    "previous_master_keys": Case(FORMER_KEY, 1, 0, runs_after_a_rotation),
+    "tenant": Case("acme", 1, 0, runs_beside_acme),
+    "encryption_fail_closed": Case(
+        True, 7, DecryptionError, call_on_a_tampered_entry, "1"
+    ),
     **SHARED,
     "redis_url": Case("redis://127.0.0.1:1", 0, 1, named_on_redis),
+    "wire": Case("3:0.24", 4, 3, version_of_entries),
     "enabled": Case(False, 1, 2, runs_of_two_calls, "off"),
     "default_ttl": Case(60, 3600, 60, remaining),
     "l1_max_size_mb": Case(1, False, True, evictions_of_four_megabytes),
@@ -650,6 +722,12 @@ def shared_with_names(lab: Lab) -> Any:
     return lab.face.do(cache, "get", "n:5")
 
 
+def keys_of_all_languages(lab: Lab) -> bool:
+    cached = lab.function(lab.cache(), namespace="users")
+    lab.call(cached, 1)
+    return lab.shelf.written[0][0].startswith("users:get_user:")
+
+
 def uncacheable(lab: Lab) -> Any:
     cached = lab.function(lab.cache(None), lambda thing: "called")
     return lab.outcome(cached, object())
@@ -747,8 +825,100 @@ def runs_that_make_a_point(lab: Lab) -> int:
     return lab.runs
 
 
+def runs_after_the_tag(lab: Lab) -> int:
+    cache = lab.cache(None)
+    cached = lab.function(cache)
+    lab.call(cached)
+    lab.face.do(cache, "invalidate_tags", "t")
+    lab.call(cached)
+    return lab.runs
+
+
+def runs_beside_another_program(lab: Lab) -> int:
+    """One that knows nothing of the setting has stored an entry."""
+    other = lab.face.function(lab.cache()(name="f"), lambda number=0: number)
+    lab.call(other, 1)
+    lab.call(lab.function(lab.cache()), 1)
+    return lab.runs
+
+
+def seen_on_redis(lab: Lab, look: Callable[[str], Any]) -> Any:
+    """``look(key)`` while the function runs."""
+    cache = lab.cache(lab.redis.url)
+    cached = lab.function(cache, lambda: look(cached.key_for()))
+    seen = lab.call(cached)
+    lab.close(cache)
+    return seen
+
+
+def holds_a_lock(lab: Lab) -> Any:
+    return seen_on_redis(lab, lambda key: lab.redis.call("EXISTS", lock_key(key)))
+
+
+def life_of_the_fence(lab: Lab) -> Any:
+    ms = seen_on_redis(lab, lambda key: lab.redis.call("PTTL", fence_key(key)))
+    return round(ms / 1000)
+
+
+def renewed_before_its_end(lab: Lab) -> bool:
+    """A run takes 0.15 s, so that a key that is read all the time is renewed early."""
+    cached = lab.function(lab.cache(None), lab.counted(lambda: time.sleep(0.15)), ttl=1)
+    lab.call(cached)
+    end = time.monotonic() + 0.7
+    while lab.runs == 1 and time.monotonic() < end:
+        lab.call(cached)
+        time.sleep(0.001)
+    if lab.face.is_async:
+        lab.call(asyncio.sleep, 0.2)
+    return lab.runs > 1
+
+
+def slower_the_second_time(lab: Lab) -> Any:
+    """What a call gives when its entry is old and a run takes 0.4 s."""
+
+    def slow() -> int:
+        lab.runs += 1
+        if lab.runs > 1:
+            time.sleep(0.4)
+        return lab.runs
+
+    async def twin() -> int:
+        lab.runs += 1
+        if lab.runs > 1:
+            await asyncio.sleep(0.4)
+        return lab.runs
+
+    options = {"name": "f", "ttl": 0.03, **lab.options}
+    if "soft_timeout" in options:
+        options["serve_stale_on_error"] = True
+    cached = lab.cache(None)(**options)(twin if lab.face.is_async else slow)
+    lab.call(cached)
+    expired(0.03)
+    outcome = lab.outcome(cached)
+    lab.call(asyncio.sleep, 0.5) if lab.face.is_async else time.sleep(0.5)
+    return outcome
+
+
+def runs_after_a_foreign_del(lab: Lab) -> int:
+    cache = lab.cache(lab.redis.url)
+    cached = lab.function(cache)
+    while cached.cache_info().l1_hits == 0:
+        lab.call(cached)
+    lab.redis.call("DEL", cached.key_for())
+    end = time.monotonic() + 0.7
+    while lab.runs == 1 and time.monotonic() < end:
+        lab.call(cached)
+        time.sleep(0.005)
+    lab.close(cache)
+    return lab.runs
+
+
 OPTION_CASES: dict[str, Case] = {
     **SHARED,
+    **SECRETS,
+    "encryption": Case(False, True, False, is_sealed),
+    "tenant": Case("acme", 1, 0, runs_beside_acme),
+    "fail_closed": Case(True, 7, DecryptionError, call_on_a_tampered_entry),
     "ttl": Case(60, 3600, 60, remaining),
     "stale_ttl": Case(60, "new", "old", after_fresh),
     "serve_stale_on_error": Case(True, Boom, "old", stale_on_error),
@@ -768,6 +938,16 @@ OPTION_CASES: dict[str, Case] = {
     "backend": Case(OTHER_SHELF, 0, 1, writes_elsewhere),
     "serializer": Case(Upper(), "text", "TEXT", second_value),
     "returns": Case(Point, 2, 1, runs_that_make_a_point),
+    "tags": Case(["t"], 1, 2, runs_after_the_tag),
+    "version": Case(2, 0, 1, runs_beside_another_program),
+    "schema": Case(Point, 0, 1, runs_beside_another_program),
+    "distributed_lock": Case(True, 0, 1, holds_a_lock),
+    "fence_ttl": Case(60, 3600, 60, life_of_the_fence),
+    "early_refresh": Case(True, False, True, renewed_before_its_end),
+    "soft_timeout": Case(0.05, 2, 1, slower_the_second_time),
+    "hard_timeout": Case(0.05, 2, LoaderTimeout, slower_the_second_time),
+    "coherence": Case("tracking", 1, 2, runs_after_a_foreign_del),
+    "interop": Case("get_user", False, True, keys_of_all_languages),
 }
 
 
@@ -846,7 +1026,7 @@ def test_platform_url_is_read(
     cache = Cache()
     cache.set("a", 1)
     cache.close()
-    assert redis_server.call("DBSIZE") == 1
+    assert entries(redis_server) == 1
 
 
 def test_bound_in_entries_of_local_is_read() -> None:
@@ -863,11 +1043,6 @@ def test_bound_in_entries_of_local_is_read() -> None:
     [
         ("memcached_servers", "h:1"),
         ("file_cache_dir", "/tmp/x"),
-        ("master_key", "ab" * 32),
-        ("previous_master_keys", "ab" * 32),
-        ("encryption_fail_closed", True),
-        ("tenant", "acme"),
-        ("wire", "3:0.24"),
     ],
 )
 @pytest.mark.parametrize("source", ["argument", "variable"])
@@ -915,7 +1090,8 @@ def test_minimal_has_no_breaker_no_retries_and_no_flights(face: Face) -> None:
 
 def test_minimal_does_not_try_again() -> None:
     with Loading() as server:
-        cache = Cache(CacheConfig(socket_timeout=LONG, **QUICK), backend=server.url)
+        config = CacheConfig(socket_timeout=LONG, l1_enabled=False, **QUICK)
+        cache = Cache(config, backend=server.url)
         cached = cache.minimal(name="f")(lambda: 1)
         cached._ready()
         with pytest.raises(BackendError):
@@ -973,7 +1149,7 @@ def test_presets_set_nothing_that_is_not_tested_here() -> None:
     named = {name for preset in PRESETS.values() for name in preset.options}
     assert named == {
         *("enable_circuit_breaker", "connection_retries", "single_flight"),
-        *("ttl_jitter", "serve_stale_on_error", "encryption"),
+        *("ttl_jitter", "serve_stale_on_error", "encryption", "distributed_lock"),
         *("backend", "debug", "fallback_enabled", "ttl", "references"),
     }
     assert FunctionOptions.of("test", {}).ttl is NEVER

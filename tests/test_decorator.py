@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import cachekit
-from cachekit import Cache, CacheMiss, Entry, Invalidation, NotBuiltYet
+from cachekit import Cache, CacheMiss, Entry, Invalidation
 from cachekit.backends import MemoryBackend
 
 PRESETS = ["minimal", "production", "dev", "test", "local"]
@@ -771,18 +771,23 @@ def test_an_unknown_strategy_is_a_value_error(cache: Cache) -> None:
         cache(strategy="freshest")
 
 
-def test_what_is_not_built_yet_says_so(cache: Cache) -> None:
-    @cache
-    def load() -> int:
-        return 1
+def test_many_at_once(cache: Cache) -> None:
+    runs: list[int] = []
 
-    for call in (
+    @cache(tags=["a"])
+    def load() -> int:
+        runs.append(1)
+        return len(runs)
+
+    ways = (
         load.invalidate_all,
         lambda: cache.invalidate_tags("a"),
-        lambda: cache.clear(namespace="a"),
-    ):
-        with pytest.raises(NotBuiltYet):
-            call()
+        lambda: cache.clear(namespace=cache.config.namespace),
+        cache.clear,
+    )
+    for count, way in enumerate(ways, 1):
+        assert load() == load() == count
+        assert way() is Invalidation.DELIVERED
 
 
 # -- switching off, and the methods of a cache ---------------------------------
@@ -876,8 +881,8 @@ def test_the_methods_of_a_cache(backend: Any) -> None:
     assert cache.ping() is True
     assert cache.health_check() is True
     assert cache.detailed_health_check()["status"] == "healthy"
-    assert cache.clear() is None
-    assert cache.get("b") == (None if backend is None else 2)
+    assert cache.clear() is Invalidation.DELIVERED
+    assert cache.get("b") is None
     cache.close()
 
 
@@ -896,11 +901,11 @@ def test_the_awaitable_methods_of_a_cache(backend: Any) -> None:
         assert await cache.aping() is True
         assert await cache.ahealth_check() is True
         assert (await cache.adetailed_health_check())["status"] == "healthy"
-        with pytest.raises(NotBuiltYet):
-            await cache.ainvalidate_tags("a")
-        with pytest.raises(NotBuiltYet):
-            await cache.aclear(namespace="a")
-        await cache.aclear()
+        assert await cache.ainvalidate_tags("a") is Invalidation.DELIVERED
+        assert await cache.aclear(namespace="a") is Invalidation.DELIVERED
+        assert await cache.aget("b") == 2
+        assert await cache.aclear() is Invalidation.DELIVERED
+        assert await cache.aget("b") is None
         await cache.aclose()
 
     asyncio.run(main())

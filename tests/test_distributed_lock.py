@@ -64,10 +64,6 @@ class Shop:
             raise ValueError("no price")
         return f"price of {item}"
 
-    def set(self, **values: Any) -> None:
-        for name, value in values.items():
-            setattr(self, name, value)
-
     def slow(self, seconds: float, fails: bool = False) -> None:
         self.seconds, self.fails = seconds, fails
 
@@ -334,8 +330,11 @@ class Tangled:
                 return name
             self.depth = 1
             server.call("RPUSH", f"holds:{name}", "1")
-            eventually(lambda: server.call("LLEN", "holds:a")
-                       and server.call("LLEN", "holds:b"))
+            eventually(
+                lambda: (
+                    server.call("LLEN", "holds:a") and server.call("LLEN", "holds:b")
+                )
+            )
             return name + other(1)
 
         @cache(name="a", ttl=600, distributed_lock=True)

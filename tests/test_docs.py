@@ -36,7 +36,8 @@ COMMANDS = {"cd", "export", "git", "pip", "python", "redis-cli"}
 OTHER_KEYWORDS = {
     *("allow_unsigned", "config", "clock", "default", "strict", "db", "timeout"),
     *("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
-    *("ssl_keyfile", "PYTHON", "PYTEST_ARGS", "VARIANT"),
+    *("ssl_keyfile", "PYTHON", "PYTEST_ARGS", "VARIANT", "on_messages"),
+    "extra",  # of pydantic
 }
 NEEDS_REDIS = "<!-- needs redis -->"
 

@@ -6,6 +6,7 @@ nothing else, invalidates or writes something newer; then the function returns.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ def elsewhere() -> Iterator[Driver]:
     driver.close()
 
 
+_races = itertools.count(1)
+
+
 class Race:
     """Two programs, and a row that both of their functions read.
 
@@ -43,9 +47,16 @@ class Race:
     """
 
     def __init__(
-        self, ours: Driver, theirs: Driver, url: str, their_url: str = "", **options: Any
+        self,
+        ours: Driver,
+        theirs: Driver,
+        url: str,
+        their_url: str = "",
+        **options: Any,
     ) -> None:
-        options = {"name": "row", "ttl": 600, **options}
+        # Of its own: a refresh in the background may outlive its test.
+        self.name = f"row{next(_races)}"
+        options = {"name": self.name, "ttl": 600, **options}
         l1_enabled = options.pop("l1_enabled", True)
         self.row = "old"
         self.url = their_url or url
@@ -71,7 +82,9 @@ class Race:
         """What the store holds, told by a program that begins now."""
         driver = Driver()
         try:
-            work = driver.work(driver.cache(self.url), name="row", ttl=600, stale_ttl=600)
+            work = driver.work(
+                driver.cache(self.url), name=self.name, ttl=600, stale_ttl=600
+            )
             return work.using("FRESH")(1)
         except CacheMiss:
             return None
@@ -102,7 +115,11 @@ FIRST: dict[str, Callable[[Work, int], Any]] = {
 @pytest.mark.parametrize("locks", [False, True], ids=["", "lock"])
 @pytest.mark.parametrize("newer", [*NEWER, *WHOLE])
 def test_an_older_run_stores_nothing(
-    driver: Driver, elsewhere: Driver, redis_server: RedisServer, newer: str, locks: bool
+    driver: Driver,
+    elsewhere: Driver,
+    redis_server: RedisServer,
+    newer: str,
+    locks: bool,
 ) -> None:
     race = Race(
         driver, elsewhere, redis_server.url, l1_enabled=False, distributed_lock=locks
@@ -191,7 +208,11 @@ def test_a_later_run_stores(
 
 @pytest.mark.parametrize("newer", ["invalidate", "put", "invalidate_all"])
 def test_a_reply_on_the_wire_is_not_kept(
-    driver: Driver, elsewhere: Driver, proxy: Proxy, redis_server: RedisServer, newer: str
+    driver: Driver,
+    elsewhere: Driver,
+    proxy: Proxy,
+    redis_server: RedisServer,
+    newer: str,
 ) -> None:
     """The store has given the old entry away when it is invalidated; the answer arrives
     after the news."""

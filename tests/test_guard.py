@@ -228,6 +228,163 @@ def test_without_a_breaker_the_full_deadline_returns_after_a_second(clock):
     assert fail(guard, 2) == [1.0, 0.1]
 
 
+# Reads and writes
+
+
+def read(guard: Guard, outcome: int = Guard.SUCCESS) -> float | None:
+    ticket = guard.enter(Guard.READ)
+    if ticket is None:
+        return None
+    guard.leave(ticket, outcome)
+    return ticket[0]
+
+
+def write(guard: Guard, outcome: int) -> float | None:
+    ticket = guard.enter(Guard.WRITE)
+    if ticket is None:
+        return None
+    guard.leave(ticket, outcome)
+    return ticket[0]
+
+
+def skip_writes(guard: Guard) -> list[float | None]:
+    """Five calls whose read is answered and whose write is not."""
+    allowed = []
+    for _ in range(5):
+        assert read(guard) is not None
+        allowed.append(write(guard, Guard.FAILURE))
+    return allowed
+
+
+def test_reads_that_are_answered_do_not_forgive_writes_that_hang(clock):
+    guard = Guard(clock=clock)
+    assert skip_writes(guard) == [1.0, 0.5, 0.25, 0.125, 0.1]
+    assert [write(guard, Guard.FAILURE) for _ in range(35)] == [None] * 35
+    read(guard)
+    assert read(guard) == 1.0
+    picture = guard.state()
+    assert picture["state"] == "closed"
+    assert picture["failure_count"] == 0
+    assert picture["writes"] == "open"
+    assert picture["writes_failure_count"] == 5
+    assert picture["writes_probe_in"] == pytest.approx(0.25)
+    assert picture["writes_skipped"] == 35
+    assert picture["rejected"] == 0
+
+
+def test_one_write_is_let_through_as_the_probe(clock):
+    guard = Guard(clock=clock)
+    skip_writes(guard)
+    read(guard)
+    clock.now += 0.3
+    ticket = guard.enter(Guard.WRITE)
+    assert ticket[0] == 0.1
+    assert guard.enter(Guard.WRITE) is None
+    assert read(guard) == 1.0
+    guard.leave(ticket, Guard.FAILURE)
+    assert guard.state()["writes_probe_in"] == pytest.approx(0.5)
+    read(guard)
+    clock.now += 0.6
+    assert write(guard, Guard.SUCCESS) == 0.1
+    assert guard.state()["writes"] == "closed"
+    assert write(guard, Guard.SUCCESS) == 1.0
+
+
+def test_a_write_that_succeeds_counts_for_both(clock):
+    guard = Guard(clock=clock)
+    read(guard, Guard.FAILURE)
+    write(guard, Guard.FAILURE)
+    assert write(guard, Guard.SUCCESS) == 0.25
+    assert read(guard) == 1.0
+    assert write(guard, Guard.SUCCESS) == 1.0
+    assert guard.state()["failure_count"] == 0
+
+
+def test_writes_alone_open_the_breaker_where_no_read_is_answered(clock):
+    guard = Guard(clock=clock)
+    assert [write(guard, Guard.FAILURE) for _ in range(5)] == [
+        *(1.0, 0.5, 0.25, 0.125, 0.1)
+    ]
+    assert state(guard) == "open"
+    assert guard.state()["writes"] == "closed", "the breaker decides for both"
+
+
+def test_failed_writes_and_a_failed_read_open_the_breaker(clock):
+    guard = Guard(clock=clock)
+    read(guard)
+    for _ in range(8):
+        write(guard, Guard.FAILURE)
+    assert state(guard) == "closed"
+    assert read(guard, Guard.FAILURE) == 0.1
+    assert state(guard) == "open"
+    clock.now += 60.1
+    assert read(guard) == 1.0
+    assert write(guard, Guard.SUCCESS) == 1.0
+
+
+def test_writes_that_began_together_skip_no_read(clock):
+    guard = Guard(clock=clock)
+    for _ in range(8):
+        read(guard)
+    for ticket in [guard.enter(Guard.WRITE) for _ in range(8)]:
+        guard.leave(ticket, Guard.FAILURE)
+    assert state(guard) == "closed"
+    assert guard.state()["writes"] == "open"
+    assert read(guard) == 0.1
+    assert read(guard) == 1.0
+
+
+def test_an_answered_ping_does_not_let_writes_through(clock):
+    guard = Guard(clock=clock)
+    skip_writes(guard)
+    guard.answered()
+    assert read(guard) == 1.0
+    assert guard.enter(Guard.WRITE) is None
+
+
+def test_the_only_place_of_a_half_open_breaker_is_good_for_a_write(clock):
+    guard = Guard(clock=clock)
+    for _ in range(5):
+        write(guard, Guard.FAILURE)
+    clock.now += 60.1
+    assert write(guard, Guard.SUCCESS) == 1.0
+    assert state(guard) == "closed"
+
+
+def test_without_a_breaker_writes_are_not_skipped(clock):
+    guard = Guard(enabled=False, clock=clock)
+    assert skip_writes(guard) == [1.0, 0.5, 0.25, 0.125, 0.1]
+    assert [write(guard, Guard.FAILURE) for _ in range(20)] == [0.1] * 20
+    clock.now += 1.1
+    read(guard)
+    assert write(guard, Guard.FAILURE) == 1.0
+    assert guard.state()["writes"] == "disabled"
+
+
+def test_on_writes_hears_each_change(clock):
+    heard, other = [], []
+    guard = Guard(
+        clock=clock,
+        on_change=lambda *change: other.append(change),
+        on_writes=lambda *change: heard.append(change),
+    )
+    skip_writes(guard)
+    clock.now += 0.3
+    write(guard, Guard.SUCCESS)
+    assert heard == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
+    assert other == []
+
+
+def test_enter_judges_its_kind(clock):
+    guard = Guard(clock=clock)
+    with pytest.raises(ValueError, match=r"Guard\.READ"):
+        guard.enter(2)
+    with pytest.raises(TypeError):
+        guard.enter("x")
+    with pytest.raises(TypeError):
+        guard.enter(0, 0)
+
+
 # The probe
 
 
@@ -449,6 +606,10 @@ def test_the_picture_counts(clock):
         "rejected": 3,
         "opened": 1,
         "probes": 0,
+        "writes": "closed",
+        "writes_failure_count": 0,
+        "writes_probe_in": None,
+        "writes_skipped": 0,
     }
 
 
@@ -467,6 +628,7 @@ def test_the_picture_counts(clock):
         ({"path": "/" + "x" * 300}, ValueError, "unix socket path"),
         ({"path": ""}, ValueError, "unix socket path"),
         ({"on_change": 3}, TypeError, "on_change must be callable or None, not int"),
+        ({"on_writes": 3}, TypeError, "on_writes must be callable or None, not int"),
         ({"clock": 3}, TypeError, "clock must be callable or None"),
         (
             {"probe_bytes": "PING"},
@@ -491,11 +653,13 @@ def test_leave_judges_its_arguments(clock):
         guard.leave(ticket)
     with pytest.raises(TypeError):
         guard.leave("x", 0)
-    for wrong in (7, (), (1.0,), (1.0, 2, 3), (1.0, "x")):
+    for wrong in (7, (), (1.0,), (1.0, 2), (1.0, 2, 3, 4), (1.0, "x", 0)):
         with pytest.raises(TypeError):
             guard.leave(wrong, 0)
     with pytest.raises(OverflowError):
-        guard.leave((1.0, -1), 0)
+        guard.leave((1.0, -1, 0), 0)
+    with pytest.raises(OverflowError):
+        guard.leave((1.0, 1, -1), 0)
 
 
 def test_an_int_clock_and_a_failing_clock_are_survived(monkeypatch):

@@ -16,7 +16,7 @@ from driver import Driver, Work, each_driver  # noqa: F401
 from proxy import Proxy
 from servers import RedisServer
 
-from cachekit import Cache, Invalidation
+from cachekit import Cache, ConfigurationError, Invalidation
 from cachekit._versions import function_key, namespace_key, tag_key
 from cachekit.backends._protocol import fence_key
 
@@ -165,7 +165,8 @@ def test_names_and_full_keys_carry_the_namespace_only(
     cache.set("name", "value")
     work(1)
     assert cache.get("n:1") == {"n": 1, "run": 1}
-    work.invalidate_all()
+    with pytest.raises(ConfigurationError, match="namespace"):
+        work.invalidate_all()
     assert work(1)["run"] == 1
     assert cache.get("name") == "value"
     clear(driver, cache, namespace="test")

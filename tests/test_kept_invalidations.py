@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from basic_store import BasicStore
 from faces import FACES, Face
 from servers import RedisServer
 
@@ -24,9 +25,11 @@ from cachekit import (
     Invalidation,
 )
 from cachekit._core import pack_commands
-from cachekit._pending import AsyncCareful, Careful, Pending
-from basic_store import BasicStore
+from cachekit._pending import AsyncCareful, Careful, Gone, Pending
+from cachekit._versions import function_key
+from cachekit.backends._protocol import Fill
 from cachekit.backends._redis_sweep import Sweep
+from cachekit.backends._simple import AsyncSimple, Simple
 
 DELIVERED, QUEUED = Invalidation.DELIVERED, Invalidation.QUEUED
 
@@ -296,24 +299,36 @@ def test_past_the_bound_the_function_goes_as_a_whole(
     del other
 
 
+def entry(name: str, function: str = "f:") -> Gone:
+    """An entry of a function whose keys begin so."""
+    whole = Gone(f"{function}v:{32 * '0'}", True, "channel", b"all of it", None)
+    return Gone(name, False, "channel", b"it", whole)
+
+
+def look(careful: Careful, key: str = "other", timeout: float = 5.0) -> Any:
+    return careful.lookup(key, (), timeout)
+
+
 def test_the_bound_is_ten_thousand() -> None:
     pending = Pending()
     for number in range(kept.LIMIT):
-        pending.keep(f"n:f:{number}", "n:f:")
+        pending.keep(entry(f"n:f:{number}", "n:f:"))
     assert len(pending) == kept.LIMIT == 10_000
-    pending.keep("n:f:more", "n:f:")
+    pending.keep(entry("n:f:more", "n:f:"))
     assert len(pending) == 1
-    assert pending.covers("n:f:anything")
-    assert not pending.covers("n:g:1")
+    assert pending.covers("n:f:anything", ())
+    assert not pending.covers("n:g:1", ())
+    assert pending.covers("whatever", ("n:v:1", entry("", "n:f:").whole.name))
+    assert not pending.covers("n:f:anything", ("n:v:1",))
 
 
 def test_the_function_with_most_of_the_names_is_merged() -> None:
     pending = Pending(limit=4)
     for number in range(4):
-        pending.keep(f"big:{number}", "big:")
-    pending.keep("small:1", "small:")
-    assert pending.covers("big:99")
-    assert pending.covers("small:1") and not pending.covers("small:2")
+        pending.keep(entry(f"big:{number}", "big:"))
+    pending.keep(entry("small:1", "small:"))
+    assert pending.covers("big:99", ())
+    assert pending.covers("small:1", ()) and not pending.covers("small:2", ())
 
 
 def test_a_store_that_cannot_delete_functions_is_not_used_for_it(
@@ -345,11 +360,12 @@ def test_a_store_that_cannot_delete_functions_is_not_used_for_it(
 
 def test_what_is_kept_again_during_its_delivery_stays() -> None:
     pending = Pending()
-    pending.keep("a", "p")
-    names, prefixes, number = pending.batch()
-    pending.keep("a", "p")
-    pending.taken(names, prefixes, number)
-    assert pending.covers("a")
+    pending.keep(entry("a"))
+    deliveries = pending.deliveries()
+    assert next(deliveries).keys == ("a",)
+    pending.keep(entry("a"))
+    assert next(deliveries).keys == ("a",)
+    assert pending.covers("a", ())
     assert pending.flag.value == 1
 
 
@@ -357,8 +373,8 @@ def test_many_are_sent_in_batches() -> None:
     store = Store()
     pending = Pending()
     for number in range(2 * kept.BATCH + 1):
-        pending.keep(str(number), "p")
-    Careful(pending, store).read("key", 5.0)
+        pending.keep(entry(str(number)))
+    look(Careful(pending, Simple(store)))
     sizes = [len(what) - 1 for what in store.asked if what[0] == "delete"]
     assert sizes == [kept.BATCH, kept.BATCH, 1]
     assert pending.flag.value == 0
@@ -372,10 +388,10 @@ def test_delivering_keeps_to_the_deadline_of_the_read() -> None:
 
     pending = Pending()
     for number in range(20 * kept.BATCH):
-        pending._names[str(number)] = ("p", 0)
+        pending._entries[str(number)] = (entry(str(number)), 0)
     pending.flag.value = 1
     with pytest.raises(TimeoutError):
-        Careful(pending, Slow()).read("key", 0.1)
+        look(Careful(pending, Simple(Slow())), timeout=0.1)
     assert 0 < len(pending) < 20 * kept.BATCH
 
 
@@ -383,14 +399,16 @@ def test_a_write_that_is_covered_is_refused() -> None:
     store = Store()
     store.refuses = read_only()
     pending = Pending()
-    pending.keep("key", "p")
+    pending.keep(entry("key"))
+    fill = Fill("key", b"", 0, None)
     with pytest.raises(BackendUnavailable):
-        Careful(pending, store).write("key", b"", 0, 1.0)
+        Careful(pending, Simple(store)).fill(fill, 1.0)
 
     async def main() -> None:
         pending.asks_again = 0.0
+        careful = AsyncCareful(pending, AsyncSimple(store.asyncio()))
         with pytest.raises(BackendUnavailable):
-            await AsyncCareful(pending, store.asyncio()).write("key", b"", 0, 1.0)
+            await careful.fill(fill, 1.0)
 
     asyncio.run(main())
     assert len(store) == 0
@@ -399,20 +417,20 @@ def test_a_write_that_is_covered_is_refused() -> None:
 def test_threads_keep_and_deliver_together() -> None:
     store = Store()
     pending = Pending(limit=100)
-    careful = Careful(pending, store)
+    careful = Careful(pending, Simple(store))
     failures: list[BaseException] = []
 
     def keep() -> None:
         try:
             for number in range(500):
-                pending.keep(f"f:{number}", "f:")
+                pending.keep(entry(f"f:{number}"))
         except BaseException as error:
             failures.append(error)
 
     def read() -> None:
         try:
             for _ in range(200):
-                careful.read("other", 5.0)
+                look(careful)
         except BaseException as error:
             failures.append(error)
 
@@ -421,7 +439,7 @@ def test_threads_keep_and_deliver_together() -> None:
         thread.start()
     for thread in threads:
         thread.join(20)
-    careful.read("other", 5.0)
+    look(careful)
     assert not failures
     assert len(pending) == pending.flag.value == 0
 
@@ -429,13 +447,12 @@ def test_threads_keep_and_deliver_together() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_can_deliver() -> None:
     pending = Pending()
-    pending.keep("key", "p")
+    pending.keep(entry("key"))
     with pending._lock:  # as if another thread held it
         child = os.fork()
         if child == 0:
-            thread = threading.Thread(
-                target=Careful(pending, Store()).read, args=("k", 5)
-            )
+            careful = Careful(pending, Simple(Store()))
+            thread = threading.Thread(target=look, args=(careful,))
             thread.start()
             thread.join(5)
             os._exit(int(thread.is_alive() or len(pending) != 0))
@@ -449,6 +466,11 @@ def on(server: RedisServer, **config: Any) -> Cache:
     config.setdefault("namespace", "test")
     config.setdefault("socket_timeout", 0.3)
     return Cache(CacheConfig(redis_url=server.url, **config))
+
+
+def entries(server: RedisServer) -> int:
+    """How many there are, version keys aside."""
+    return sum(b":v:" not in key for key in server.call("KEYS", "*"))
 
 
 def test_killed_and_restarted(face: Face, own_redis: RedisServer) -> None:
@@ -489,30 +511,36 @@ def test_delivered_before_the_next_read_of_a_real_server(
     while face.do(cache, "get", "b") != 2:
         assert time.monotonic() < deadline
     assert face.do(cache, "get", "a") is None
-    assert own_redis.call("DBSIZE") == 1
+    assert entries(own_redis) == 1
     face.do(cache, "close")
 
 
-def test_a_whole_function_is_removed_from_a_real_server(
+def test_a_whole_function_is_invalidated_on_a_real_server(
     face: Face, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pending.__init__, "__defaults__", (3,))
-    cache = on(own_redis, circuit_breaker_failure_threshold=1000)
-    work = face.function(cache(name="we*[i]rd"), lambda number: number)
-    near = face.function(cache(name="weXird"), lambda number: number)
+    cache = on(own_redis, circuit_breaker_failure_threshold=1000, l1_enabled=False)
+    runs: list[int] = []
+    work = face.function(cache(name="we*[i]rd"), runs.append)
+    near = face.function(cache(name="weXird"), runs.append)
     for number in range(30):
         face.call(work, number)
         face.call(near, number)
-    assert own_redis.call("DBSIZE") == 60
+    assert entries(own_redis) == 60
+    version = function_key(work._plan.prefix, work._plan.identity)
     own_redis.stop()
     for number in range(4):
         assert face.call(work.invalidate, number) is QUEUED
     own_redis.cont()
     deadline = time.monotonic() + 10
-    while face.do(cache, "get", "absent", 0) != 0 or own_redis.call("DBSIZE") != 30:
+    while own_redis.call("EXISTS", version):
+        face.do(cache, "get", "absent", 0)
         assert time.monotonic() < deadline
-    left = own_redis.call("KEYS", "*")
-    assert all(key.startswith(b"test:weXird:") for key in left)
+    runs.clear()
+    for number in range(30):
+        face.call(work, number)
+        face.call(near, number)
+    assert runs == list(range(30))
     face.do(cache, "close")
 
 
@@ -524,7 +552,7 @@ def test_a_read_only_replica_is_read(face: Face) -> None:
         face.do(writer, "set", "a", 1)
         face.do(writer, "set", "b", 2)
         deadline = time.monotonic() + 10
-        while replica.call("DBSIZE") != 2:
+        while entries(replica) != 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert face.do(reader, "get", "a") == 1
@@ -535,7 +563,7 @@ def test_a_read_only_replica_is_read(face: Face) -> None:
         (store,) = reader._stores.values()
         store.pending.asks_again = 0.0
         assert face.do(reader, "get", "b") == 2
-        assert replica.call("DBSIZE") == 1
+        assert entries(replica) == 1
         face.do(writer, "close")
         face.do(reader, "close")
 

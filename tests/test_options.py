@@ -74,6 +74,18 @@ ACCEPTED = {
     "returns": [(Colour, Colour), (list[Colour], list[Colour]), ((int, None),) * 2],
     "compress_min": [(0, 0), (None, UNSET)],
     "max_value_size": [(1000, 1000), (None, UNSET)],
+    "tags": [(["b", "a"], ("a", "b")), ({"a"}, ("a",)), ([], ()), (by_size, by_size)],
+    "version": [(0, 0), (2**32 - 1, 2**32 - 1), (None, None)],
+    "schema": [(Colour, Colour), (list[int], list[int]), (None, None)],
+    "distributed_lock": [(True, True), (False, False)],
+    "fence_ttl": [(60, 60.0), (0.05, 0.05)],
+    "early_refresh": [(True, True)],
+    "hard_timeout": [(1, 1.0), (timedelta(seconds=1), 1.0), (None, None)],
+    "coherence": [("tracking", "tracking"), ("pubsub", "pubsub")],
+    "master_key": [(KEY, KEY), (None, None)],
+    "tenant": [("acme", "acme"), (by_size, by_size), (None, None)],
+    "fail_closed": [(True, True), (None, None)],
+    "interop": [("get_user", "get_user"), ("a.b-c", "a.b-c"), (None, None)],
 }
 
 # For the same: what is refused, and how.
@@ -105,6 +117,18 @@ REFUSED = {
     "returns": {TypeError: [3, Colour.RED]},
     "compress_min": {ValueError: [-1, True], TypeError: [1.0]},
     "max_value_size": {ValueError: [0, 2**30], TypeError: ["1"]},
+    "tags": {ValueError: [[""], ["a\n"], ["x" * 201], [5]], TypeError: ["a", 5, None]},
+    "version": {ValueError: [-1, 2**32, True], TypeError: ["1", 1.0]},
+    "schema": {ConfigurationError: [3, "Colour", Colour.RED]},
+    "distributed_lock": {TypeError: [None, 1]},
+    "fence_ttl": {ValueError: [0, True], TypeError: [None, "1", NEVER]},
+    "early_refresh": {TypeError: [None, 1]},
+    "hard_timeout": {ValueError: [0, True], TypeError: ["1", NEVER]},
+    "coherence": {ValueError: ["none"], TypeError: [None, 1]},
+    "master_key": {ConfigurationError: ["short"]},
+    "tenant": {ValueError: [""], TypeError: [5]},
+    "fail_closed": {TypeError: [1]},
+    "interop": {ValueError: ["", "Get", "a:b", "a..b"], TypeError: [1, b"get"]},
 }
 
 # Keywords that mean nothing without another.
@@ -112,6 +136,7 @@ NEEDY = {
     "stale_if_error_ttl": [(60, 60.0), (None, 86400.0)],
     "stale_on": [(OSError, (OSError,)), ((OSError, KeyError), (OSError, KeyError))],
     "stale_retry": [(0.5, 0.5)],
+    "soft_timeout": [(1, 1.0), (None, None)],
 }
 NEEDY_REFUSED = {
     "stale_if_error_ttl": {ValueError: [0, True], TypeError: ["1", NEVER]},
@@ -120,24 +145,8 @@ NEEDY_REFUSED = {
         TypeError: ["OSError", OSError(), None],
     },
     "stale_retry": {ValueError: [0, -1], TypeError: [None]},
+    "soft_timeout": {ValueError: [0, True], TypeError: ["1", NEVER]},
 }
-
-LATER = {
-    "tags": ["products"],
-    "version": 2,
-    "schema": dict,
-    "distributed_lock": True,
-    "fence_ttl": 60,
-    "early_refresh": True,
-    "soft_timeout": 1,
-    "hard_timeout": 1,
-    "coherence": "none",
-    "master_key": KEY,
-    "tenant": "acme",
-    "fail_closed": True,
-    "interop": "get_user",
-}
-
 
 def of(preset: str = "", **given: object) -> FunctionOptions:
     return FunctionOptions.of(preset, given)
@@ -157,7 +166,7 @@ def flat_refused(table):
 
 
 def test_the_tables_of_this_file_cover_every_keyword():
-    tested = {*ACCEPTED, *NEEDY, *LATER, "encryption", "max_entries"}
+    tested = {*ACCEPTED, *NEEDY, "encryption", "max_entries"}
     assert tested == {option.name for option in OPTIONS if not option.preset_only}
     assert set(REFUSED) == set(ACCEPTED) and set(NEEDY_REFUSED) == set(NEEDY)
 
@@ -188,6 +197,9 @@ def test_refused_value_names_the_keyword_and_what_is_accepted(name, kind, value)
         FunctionOptions.of("", given)
     assert isinstance(caught.value, kind)
     message = str(caught.value)
+    if kind is ConfigurationError:  # says why in words of its own
+        assert message.startswith((f"{name}=", "E002: "))
+        return
     assert message.startswith(f"{name} ")
     if not isinstance(value, str) or name != "backend":
         assert BY_NAME[name].check.accepted in message
@@ -245,6 +257,7 @@ def test_options_are_immutable():
         {"stale_if_error_ttl": 60},
         {"stale_on": OSError},
         {"stale_retry": 2},
+        {"soft_timeout": 2},
         {"single_flight": False, "single_flight_timeout": 5},
         {"l1_enabled": False, "l1_ttl": 5},
         {"l1_enabled": False, "backend": None},
@@ -266,13 +279,6 @@ def test_preset_may_supply_what_another_keyword_needs():
 
 
 # -- what is known and not built ------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", LATER)
-def test_keyword_that_is_not_built_is_named(name):
-    with pytest.raises(NotBuiltYet) as caught:
-        of(**{name: LATER[name]})
-    assert caught.value.option == name
 
 
 @pytest.mark.parametrize("name", [o.name for o in OPTIONS if not o.built])
@@ -316,19 +322,14 @@ def test_encryption_with_a_bad_key_is_e002(preset, given, monkeypatch):
     assert "abcd1234" not in str(caught.value)
 
 
-def test_encryption_with_a_good_key_is_not_built(monkeypatch):
+def test_encryption_with_a_good_key_is_taken(monkeypatch):
     monkeypatch.setenv("CACHEKIT_MASTER_KEY", KEY)
-    with pytest.raises(NotBuiltYet) as caught:
-        of("secure")
-    assert caught.value.option == "@cache.secure"
-    with pytest.raises(NotBuiltYet) as caught:
-        of(encryption=True)
-    assert caught.value.option == "encryption"
+    assert of("secure").encryption is True
+    assert of(encryption=True).encryption is True
     monkeypatch.delenv("CACHEKIT_MASTER_KEY")
-    with pytest.raises(NotBuiltYet):
-        of("secure", master_key=KEY)
-    with pytest.raises(NotBuiltYet):
-        FunctionOptions.of("secure", {}, CacheConfig(master_key=KEY))
+    assert of("secure", master_key=KEY).encryption is True
+    config = CacheConfig(master_key=KEY)
+    assert FunctionOptions.of("secure", {}, config).encryption is True
 
 
 def test_key_of_the_keyword_is_judged_first(monkeypatch):
@@ -467,7 +468,7 @@ PRESET_VALUES = {
     "production": {
         "ttl_jitter": 0.1,
         "serve_stale_on_error": True,
-        "distributed_lock": False,
+        "distributed_lock": True,
     },
     "dev": {"backend": None, "debug": True, "fallback_enabled": False},
     "test": {"backend": None, "ttl": NEVER, "fallback_enabled": False},
@@ -490,7 +491,7 @@ def test_every_preset_is_tested_and_documented():
     assert set(PRESET_VALUES) | {"secure"} == set(PRESETS)
     for preset in PRESETS.values():
         assert preset.doc and preset.__doc__ == preset.doc
-    assert "distributed_lock" in PRESETS["production"].doc
+    assert "one run at a time across processes" in PRESETS["production"].doc
 
 
 @pytest.mark.parametrize(

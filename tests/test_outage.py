@@ -36,6 +36,21 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def cost(driver: Driver, function: Callable[[int], Any]) -> float:
+    """Seconds for one call."""
+
+    async def repeat() -> None:
+        for _ in range(200):
+            await function(1)
+
+    def loop() -> None:
+        for _ in range(200):
+            function(1)
+
+    batch = (lambda: driver.finish(repeat())) if driver.is_async else loop
+    return min(timed(batch) for _ in range(20)) / 200
+
+
 def breaker(cache: Cache) -> str:
     """Its state, looked at without any health check that could change it."""
     (store,) = cache._stores.values()
@@ -117,24 +132,10 @@ def test_an_open_breaker_costs_next_to_nothing(driver):
         work(n)
     assert breaker(cache) == "open"
 
-    def cost(function: Callable[[int], Any]) -> float:
-        """Seconds for one call."""
-
-        async def repeat() -> None:
-            for _ in range(200):
-                await function(1)
-
-        def loop() -> None:
-            for _ in range(200):
-                function(1)
-
-        batch = (lambda: driver.finish(repeat())) if driver.is_async else loop
-        return min(timed(batch) for _ in range(20)) / 200
-
     # A coroutine's run is a task of its own, with or without a store.
     memory_only = driver.work(driver.cache(None), ttl=60, cache_if=lambda value: False)
     alone = memory_only.cached if driver.is_async else work.cached.__wrapped__
-    assert cost(work.cached) - cost(alone) < 10e-6
+    assert cost(driver, work.cached) - cost(driver, alone) < 10e-6
 
 
 def test_read_and_fill_of_one_call_share_one_budget(driver, proxy):
@@ -151,6 +152,162 @@ def test_the_run_of_the_function_is_not_counted_against_the_store(driver, proxy)
     work.before = lambda: time.sleep(2 * DEADLINE)
     work(1)
     assert work.using("FRESH")(1) == {"n": 1, "run": 1}
+
+
+# Reads are answered, writes hang
+
+
+@pytest.fixture
+def no_writes(own_redis: RedisServer) -> Iterator[RedisServer]:
+    """A server that answers reads and hangs on writes; `takes_writes` ends that."""
+    yield own_redis
+    takes_writes(own_redis)
+
+
+def hangs_on_writes(server: RedisServer) -> None:
+    server.call("CLIENT", "PAUSE", 60_000, "WRITE")
+
+
+def takes_writes(server: RedisServer) -> None:
+    server.call("CLIENT", "UNPAUSE")
+
+
+def writes(cache: Cache) -> str:
+    """Are they let through?"""
+    (store,) = cache._stores.values()
+    return store.guard.state()["writes"]
+
+
+def skip_writes(work: Work, cache: Cache) -> None:
+    for n in range(1000, 1010):
+        work(n)
+    assert writes(cache) == "open"
+
+
+def test_forty_misses_cost_less_than_two_deadlines_where_writes_hang(driver, no_writes):
+    cache = driver.cache(no_writes.url, socket_timeout=DEADLINE)
+    work = driver.work(cache, l1_enabled=False)
+    work(0)
+    hangs_on_writes(no_writes)
+    spent = [timed(lambda n=n: work(n)) for n in range(1, 41)]
+    assert work.runs == 41
+    assert sum(spent) < 2 * DEADLINE + SLACK
+    assert spent[0] >= DEADLINE * 0.9, "the first one waits for the whole deadline"
+    assert breaker(cache) == "closed", "reads go on"
+    assert writes(cache) == "open"
+
+
+def test_they_cost_eight_threads_no_more(no_writes):
+    driver = Driver()
+    cache = driver.cache(no_writes.url, socket_timeout=DEADLINE, connection_pool_size=8)
+    work = driver.work(cache, l1_enabled=False)
+    work(0)
+    hangs_on_writes(no_writes)
+    states = []
+
+    def caller(i: int) -> None:
+        for n in range(40):
+            work(100 * i + n + 1)
+            states.append(breaker(cache))
+
+    threads = [threading.Thread(target=caller, args=(i,)) for i in range(8)]
+
+    def all_of_them() -> None:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    # Those that began together fail together: the others are told at once.
+    assert timed(all_of_them) < 2 * DEADLINE + 3 * SLACK
+    assert work.runs == 321
+    assert set(states) == {"closed"}
+    driver.close()
+
+
+def test_they_cost_eight_tasks_no_more(no_writes):
+    async def main() -> None:
+        cache = Cache(CacheConfig(namespace="test", socket_timeout=DEADLINE))
+
+        @cache(backend=no_writes.url, name="tasks", l1_enabled=False)
+        async def double(n: int) -> int:
+            return 2 * n
+
+        async def caller(i: int) -> None:
+            for n in range(100 * i, 100 * i + 40):
+                assert await double(n) == 2 * n
+
+        await double(-1)
+        hangs_on_writes(no_writes)
+        start = time.perf_counter()
+        await asyncio.gather(*[caller(i) for i in range(8)])
+        assert time.perf_counter() - start < 2 * DEADLINE + 3 * SLACK
+        assert breaker(cache) == "closed"
+        await cache.aclose()
+
+    asyncio.run(main())
+
+
+def test_entries_are_served_all_the_while_writes_hang(driver, no_writes):
+    cache = driver.cache(no_writes.url, socket_timeout=DEADLINE)
+    work = driver.work(cache, l1_enabled=False)
+    work(0)
+    hangs_on_writes(no_writes)
+    spent = []
+    for n in range(1, 31):
+        work(n)
+        spent.append(timed(lambda: work(0)))
+    assert work.info.l2_hits == 30
+    assert max(spent) < DEADLINE
+
+
+def test_writes_return_by_themselves_once_they_pass(driver, no_writes):
+    cache = driver.cache(no_writes.url, socket_timeout=DEADLINE)
+    work = driver.work(cache, l1_enabled=False)
+    work(0)
+    hangs_on_writes(no_writes)
+    skip_writes(work, cache)
+    takes_writes(no_writes)
+    assert wait_for_hits(work) < 1.0
+    assert writes(cache) == "closed"
+    assert timed(lambda: work(2)) < DEADLINE
+
+
+def test_an_invalidation_that_hangs_is_kept_and_other_entries_are_served(
+    driver, no_writes
+):
+    cache = driver.cache(no_writes.url, socket_timeout=DEADLINE)
+    work = driver.work(cache, l1_enabled=False)
+    work(0)
+    work(1)
+    hangs_on_writes(no_writes)
+    work.invalidate(0)
+    spent = [timed(lambda: work(1)) for _ in range(30)]
+    assert sum(spent) < 2 * DEADLINE + SLACK
+    assert breaker(cache) == "closed"
+    assert work.info.l2_hits >= 25
+    runs = work.runs
+    work(0)
+    assert work.runs == runs + 1, "it is gone for us"
+    takes_writes(no_writes)
+    (store,) = cache._stores.values()
+    deadline = time.monotonic() + RECOVERY
+    while len(store.pending):
+        work(1)
+        assert time.monotonic() < deadline
+        driver.rest(0.01)
+
+
+@pytest.mark.no_sanitizer
+def test_a_write_that_is_skipped_costs_next_to_nothing(driver, no_writes):
+    cache = driver.cache(no_writes.url, socket_timeout=DEADLINE)
+    work = driver.work(cache, l1_enabled=False)
+    work(0)
+    hangs_on_writes(no_writes)
+    skip_writes(work, cache)
+    memory_only = driver.work(driver.cache(None), ttl=60, cache_if=lambda value: False)
+    alone = memory_only.cached.using("BYPASS")
+    assert cost(driver, work.cached.using("BYPASS")) - cost(driver, alone) < 10e-6
 
 
 # How it comes back
@@ -214,6 +371,51 @@ def test_a_second_of_absence_is_not_made_a_minute(driver, own_redis):
         work(n)
     own_redis.start()
     assert wait_for_hits(work) < 2.0
+
+
+# What is said of it
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Of the warnings, in order."""
+    return [getattr(record, "event", "") for record in caplog.records]
+
+
+def test_two_caches_of_one_store_warn_once(own_redis, caplog):
+    caches = [
+        Cache(CacheConfig(namespace=name), backend=own_redis.url) for name in "ab"
+    ]
+    for cache in caches:
+        cache.set("key", 1)
+    own_redis.kill()
+    with caplog.at_level("WARNING", "cachekit"):
+        for cache in caches:
+            for _ in range(3):
+                cache.get("another")
+    assert events(caplog).count("store_failed") == 1
+    for cache in caches:
+        cache.close()
+
+
+def test_that_writes_are_skipped_is_said_once_and_that_they_are_not(
+    driver, no_writes, caplog
+):
+    cache = driver.cache(no_writes.url, socket_timeout=DEADLINE)
+    work = driver.work(cache, l1_enabled=False)
+    work(0)
+    with caplog.at_level("WARNING", "cachekit"):
+        hangs_on_writes(no_writes)
+        skip_writes(work, cache)
+        driver.rest(0.3)  # a probe that fails
+        for n in range(2000, 2010):
+            work(n)
+        report = cache.detailed_health_check if not driver.is_async else None
+        if report is not None:
+            assert report()["status"] == "degraded"
+        assert events(caplog) == ["store_failed", "writes_changed"]
+        takes_writes(no_writes)
+        wait_for_hits(work)
+    assert events(caplog)[2:] == ["writes_changed", "store_recovered"]
 
 
 # Under load

@@ -212,8 +212,13 @@ def test_the_old_value_is_served_and_the_run_goes_on(
     pace.slow = 99
     pace.go()
     # What the late run made is stored: nobody runs for it again.
-    driver.wait_until(lambda: work.entry(1) is not None and not work.entry(1).stale
-                      and work.entry(1).value == 2)
+    driver.wait_until(
+        lambda: (
+            work.entry(1) is not None
+            and not work.entry(1).stale
+            and work.entry(1).value == 2
+        )
+    )
     assert work.runs == 2
     assert work.info.stale_hits == 1
 
@@ -249,9 +254,7 @@ def test_followers_are_served_the_old_value(driver: Driver) -> None:
 
 
 @WHERE
-def test_a_late_run_that_raises_changes_nothing(
-    driver: Driver, cache: Cache
-) -> None:
+def test_a_late_run_that_raises_changes_nothing(driver: Driver, cache: Cache) -> None:
     work = driver.work(
         cache, ttl=0.05, serve_stale_on_error=True, soft_timeout=0.05, stale_retry=30
     )

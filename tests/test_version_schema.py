@@ -146,7 +146,9 @@ def test_the_same_is_shared(pair: Pair) -> None:
 def test_a_schema_is_what_it_looks_like(pair: Pair) -> None:
     """Two classes of the same fields in two programs are one schema."""
     namespace: dict[str, Any] = {}
-    source = "import dataclasses\n@dataclasses.dataclass\nclass Before:\n    name: str\n"
+    source = (
+        "import dataclasses\n@dataclasses.dataclass\nclass Before:\n    name: str\n"
+    )
     exec(source, {**namespace, "__name__": Before.__module__}, namespace)
     first, second = pair({"schema": Before}, {"schema": namespace["Before"]}, False)
     first(1), second(1)

@@ -9,6 +9,7 @@ Releases 0.17 to 0.24 of that package write one frame under keys of four kinds, 
 ``_entries``    values to entries and back, plain and encrypted
 ``_auto``       what the serializer ``auto`` writes
 ``_interop``    entries that programs in other languages share
+``_function``   all of it for one decorated function
 """
 
 from cachekit._wire3._dialect import Dialect, dialect_of

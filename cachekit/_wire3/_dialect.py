@@ -19,20 +19,24 @@ class Dialect:
     ``function_id``  keys made by a ``key=`` function begin with the function's id
     ``bound_whole``  encrypted entries are bound to the key as it is stored, tenant
                      included, else to the key without the tenant
+    ``registry``     a set tells the keys of a function, where keys begin with a tenant
+    ``events``       invalidations are told on a channel, there likewise
     """
 
     release: str
     codes: bool
     function_id: bool
     bound_whole: bool
+    registry: bool
+    events: bool
 
 
 #: Newest first.
 DIALECTS = (
-    Dialect("0.24", codes=True, function_id=True, bound_whole=True),
-    Dialect("0.23", codes=True, function_id=False, bound_whole=True),
-    Dialect("0.20", codes=True, function_id=False, bound_whole=False),
-    Dialect("0.17", codes=False, function_id=False, bound_whole=False),
+    Dialect("0.24", True, True, True, True, True),
+    Dialect("0.23", True, False, True, True, True),
+    Dialect("0.20", True, False, False, True, False),
+    Dialect("0.17", False, False, False, False, False),
 )
 
 

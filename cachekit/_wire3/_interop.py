@@ -53,7 +53,7 @@ class InteropName:
             ("namespace", self.namespace),
             ("interop", self.operation),
         ):
-            if not _SEGMENT.fullmatch(text) or ".." in text:
+            if not is_segment(text):
                 raise ConfigurationError(
                     f"{what}={text!r} is no name that other languages share",
                     hint="1 to 64 characters of a-z, 0-9, '.', '_' and '-', the first "
@@ -68,6 +68,11 @@ class InteropName:
     def key(self, digits: str) -> str:
         """The key of a call; of arguments see ``interop_arguments``."""
         return f"{self.namespace}:{self.operation}:{digits}"
+
+
+def is_segment(text: str) -> bool:
+    """May a key have this between its colons?"""
+    return _SEGMENT.fullmatch(text) is not None and ".." not in text
 
 
 def interop_arguments(

@@ -27,9 +27,20 @@ if TYPE_CHECKING:
 
     from cachekit._wire3._dialect import Dialect
 
-__all__ = ["Name", "call_names", "custom_names", "function_id", "serializer_code"]
+__all__ = [
+    "MAX_PREFIX",
+    "Name",
+    "call_names",
+    "custom_names",
+    "function_id",
+    "function_start",
+    "serializer_code",
+    "tenant_start",
+]
 
 MAX_KEY = 250
+#: What a longer key keeps of its beginning.
+MAX_PREFIX = 50
 _MAX_FUNCTION = 200
 _CODES = {
     "default": "s",
@@ -103,8 +114,7 @@ def call_names(
     ``UncacheableArgument``.
     """
     digits = argument_digits(args, kwargs)
-    space = f"ns:{namespace}:" if namespace else ""
-    start = f"{space}func:{_clean(function)}:args:{digits}:{int(integrity)}"
+    start = f"{function_start(function, namespace)}{digits}:{int(integrity)}"
     codes = (code, "s") if dialect.codes else ("s", code)
     return _names((_cut(start + end) for end in codes), tenant)
 
@@ -129,6 +139,12 @@ def custom_names(
     return _names((marked, plain) if dialect.function_id else (plain, marked), tenant)
 
 
+def function_start(function: str, namespace: str | None) -> str:
+    """What stands before the digits."""
+    space = f"ns:{namespace}:" if namespace else ""
+    return f"{space}func:{_clean(function)}:args:".translate(_SPACE)
+
+
 @lru_cache(1024)
 def _clean(function: str) -> str:
     name = re.sub(r"\.+", ".", re.sub(r"[^A-Za-z0-9_.]", "_", function))
@@ -139,9 +155,18 @@ def _cut(key: str) -> str:
     key = key.translate(_SPACE)
     if len(key) <= MAX_KEY:
         return key
-    return f"{key[:50]}:{blake2b(key.encode(), digest_size=32).hexdigest()[:32]}"
+    return f"{key[:MAX_PREFIX]}:{blake2b(key.encode(), digest_size=32).hexdigest()[:32]}"
+
+
+def tenant_start(tenant: str | None) -> str:
+    """What stands before the key of a tenant; None: nothing.
+
+    >>> tenant_start("default")
+    't:default:'
+    """
+    return "" if tenant is None else f"t:{quote(tenant, safe='')}:"
 
 
 def _names(keys: Any, tenant: str | None) -> tuple[Name, ...]:
-    prefix = "" if tenant is None else f"t:{quote(tenant, safe='')}:"
+    prefix = tenant_start(tenant)
     return tuple(Name(prefix + key, key) for key in dict.fromkeys(keys))

@@ -148,7 +148,7 @@ class MemoryBackend:
         """The entry, its remaining lifetime in ms, and what the side keys hold."""
         with self._lock:
             data, left = self._get(self._entries, key) or (None, -2)
-            return data, left, tuple(self._side(side) for side in sides)
+            return data, left, tuple(self._any(side) for side in sides)
 
     def claim(self, request: Claim, timeout: float) -> Claimed:
         """Fence, lock and versions, before a function runs."""
@@ -224,6 +224,7 @@ class MemoryBackend:
         *,
         on_messages: Callable[[list[tuple[bytes, bytes]]], object],
         on_state: Callable[[int], object],
+        on_answer: Callable[[int], object] | None = None,
     ) -> _Subscriber:
         """What hears of invalidations for the memory of one `Cache`."""
         return _Subscriber(self, on_messages, on_state)
@@ -263,6 +264,13 @@ class MemoryBackend:
 
     def _end(self, ttl_ms: int) -> float | None:
         return self._clock() + ttl_ms / 1000 if ttl_ms else None
+
+    def _any(self, key: str) -> bytes | None:
+        """What a key holds: a side key, or another name of an entry."""
+        held = self._side(key)
+        if held is None:
+            held = (self._get(self._entries, key) or (None,))[0]
+        return held
 
     def _get(
         self, place: dict[str, tuple[bytes, float | None]], key: str

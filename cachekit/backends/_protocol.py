@@ -126,6 +126,8 @@ class Claim(NamedTuple):
     #: Further names of the entry, with what is published of each: ``replace`` and
     #: ``delete`` hold for them as well.
     others: tuple[tuple[str, bytes], ...] = ()
+    #: Published as well when ``delete``: pairs of a channel and a message.
+    also: tuple[tuple[str, bytes], ...] = ()
 
 
 class Claimed(NamedTuple):
@@ -164,6 +166,11 @@ class Fill(NamedTuple):
     #: Further names of the entry, which are removed, with what is published of each
     #: when there is a ``message``.
     others: tuple[tuple[str, bytes], ...] = ()
+    #: Published as well when there is a ``message``: pairs of a channel and a message.
+    also: tuple[tuple[str, bytes], ...] = ()
+    #: A set that the entry is noted in: its key, the member, and the seconds that the
+    #: set is kept from now on; None: nowhere.
+    listed: tuple[str, str, int] | None = None
 
 
 class Removal(NamedTuple):
@@ -173,6 +180,9 @@ class Removal(NamedTuple):
     versions: tuple[str, ...] = ()
     #: Pairs of a channel and what to publish there.
     messages: tuple[tuple[str, bytes], ...] = ()
+    #: Sets whose members are entries, which are all removed: the key of the set, and
+    #: what stands before each member. Redis alone has such.
+    listed: tuple[tuple[str, str], ...] = ()
 
 
 class Release(NamedTuple):

@@ -46,6 +46,8 @@ __all__ = ["RETRY_SECONDS", "Talks", "failure", "kind_of"]
 RETRY_SECONDS = 60.0
 #: Bytes of an entry that a claim returns.
 _HEAD = 96
+#: Members of a set that are removed in one round trip.
+_LISTED = 1000
 _DIGITS = b"0123456789abcdef"
 
 
@@ -341,7 +343,7 @@ def _is_number(reply: Any) -> bool:
 def _outdated(request: Claim) -> list[Command]:
     """What a claim says of the entry's further names."""
     if request.delete:
-        return _removed(request, True)
+        return [*_removed(request, True), *_published(request.also)]
     if request.replace:
         return [("DEL", fence_key(name)) for name, _ in request.others]
     return []
@@ -355,6 +357,18 @@ def _removed(request: Claim | Fill, tells: bool) -> list[Command]:
         if tells:
             commands.append(("PUBLISH", request.channel, message))
     return commands
+
+
+def _published(messages: tuple[tuple[str, bytes], ...]) -> list[Command]:
+    return [("PUBLISH", channel, message) for channel, message in messages]
+
+
+def _noted(request: Fill) -> list[Command]:
+    """The entry has a place in a set."""
+    if request.listed is None:
+        return []
+    name, member, seconds = request.listed
+    return [("SADD", name, member), ("EXPIRE", name, seconds)]
 
 
 class Talks:
@@ -456,6 +470,8 @@ class Talks:
                 *(_extension(side, ttl_ms) for side in sides),
                 *(("PUBLISH", request.channel, text) for text in tail),
                 *_removed(request, message is not None),
+                *(_published(request.also) if message is not None else ()),
+                *_noted(request),
             ]
             replies = yield commands
             self._raise(replies[:1])
@@ -474,6 +490,8 @@ class Talks:
             ),
             *(VERSION.on(side)("", ttl_ms) for side in sides),
             *_removed(request, message is not None),
+            *(_published(request.also) if message is not None else ()),
+            *_noted(request),
         ]
         # Refused now, and not when it was claimed: nobody can say whether it still may.
         answer = yield from self._scripted(commands)
@@ -481,6 +499,8 @@ class Talks:
 
     def remove(self, request: Removal) -> Talk[None]:
         """See `Transport.remove`."""
+        for name, prefix in request.listed:
+            yield from self._empty(name, prefix)
         messages = [("PUBLISH", channel, text) for channel, text in request.messages]
         scripted: list[Command] = [
             *(REMOVE.on(fence_key(key), key)() for key in request.keys),
@@ -499,6 +519,22 @@ class Talks:
         if commands:
             replies = yield commands
             self._check_counts(replies[len(fences) : len(fences) + len(names)])
+
+    def _empty(self, name: str, prefix: str) -> Talk[None]:
+        """Remove the entries that a set names. A member leaves it first: written again
+        meanwhile, an entry is never without its place in the set."""
+        while True:
+            (members,) = yield [("SRANDMEMBER", name, _LISTED)]
+            self._raise([members])
+            if type(members) is not list:
+                raise self._nonsense()
+            if not members:
+                return
+            commands: list[Command] = [("SREM", name, *members)]
+            for member in members:
+                key = prefix + member.decode("utf-8", "surrogateescape")
+                commands += [("DEL", fence_key(key)), ("DEL", key)]
+            self._raise((yield commands))
 
     def renew(self, key: str, lock: str, ttl_ms: int) -> Talk[bool]:
         """See `Transport.renew`."""

@@ -5,12 +5,14 @@ What ``ArrowSerializer`` writes::
 
     CKA 01 | length of the note (4, little-endian) | note | zeros to 16 | Arrow stream
 
-The note is a value of the default serializer: a dict with ``kind`` and what Arrow has no
-place for. The stream is Arrow's own IPC format, not compressed. NumPy arrays and None
-are in the note, without a stream.
+The note is a value of the default serializer: a dict with ``kind`` and what Arrow has
+no place for. The stream is in the IPC format of Arrow, not compressed. NumPy arrays and
+None are in the note, without a stream.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
 
 from cachekit import _core
 from cachekit._errors import (
@@ -51,9 +53,7 @@ class ArrowSerializer:
     __slots__ = ()
 
     def __init__(self) -> None:
-        from importlib.util import find_spec
-
-        if find_spec("pyarrow") is None:
+        if not _is_there("pyarrow"):
             raise missing("ArrowSerializer", "pyarrow", "arrow")
 
     @property
@@ -74,9 +74,7 @@ class ArrowSerializer:
             if not _is_failure(error):
                 raise
             # No chain: what the libraries say may quote the value.
-            why = (
-                f"it cannot be written as Arrow: {type(error).__qualname__} was raised"
-            )
+            why = f"writing it as Arrow raised {type(error).__qualname__}"
             raise refusal(value, why) from None
 
     def deserialize(self, data: bytes | bytearray | memoryview, /) -> Any:
@@ -97,6 +95,16 @@ class ArrowSerializer:
 
     def __repr__(self) -> str:
         return "ArrowSerializer()"
+
+
+def _is_there(library: str) -> bool:
+    """Could it be imported? Importing it takes half a second: not now."""
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(library) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _is_failure(error: BaseException) -> bool:
@@ -180,7 +188,7 @@ def _make(pa: Any, note: dict[str, Any], stream: memoryview) -> Any:
     if kind in ("frame", "series", "index"):
         from cachekit.serializers._arrow_pandas import make
 
-        return make(data, note, len(stream))
+        return make(data, note)
     return _make_polars(data, note)
 
 
@@ -197,8 +205,7 @@ def _take_arrow(pa: Any, value: Any) -> tuple[dict[str, Any], Any]:
 
 
 def _take_polars(value: Any) -> tuple[dict[str, Any], Any]:
-    import polars as pl
-
+    pl: Any = import_module("polars")
     if type(value) is pl.LazyFrame:
         raise refusal(
             value, "a LazyFrame is a query and holds no data: return its collect()"
@@ -210,17 +217,16 @@ def _take_polars(value: Any) -> tuple[dict[str, Any], Any]:
         note = {"kind": "polars series", "name": value.name}
         frame = value.to_frame("0")
     table = frame.to_arrow(compat_level=pl.CompatLevel.newest())
-    if pl.from_arrow(table, rechunk=False).schema != frame.schema:  # type: ignore[union-attr]
+    if pl.from_arrow(table, rechunk=False).schema != frame.schema:
         raise refusal(value, "one of its columns would come back as another dtype")
     return note, table
 
 
 def _make_polars(data: Any, note: dict[str, Any]) -> Any:
-    import polars as pl
-
+    pl: Any = import_module("polars")
     frame = pl.from_arrow(data, rechunk=False)
     if note["kind"] == "polars":
         return frame
     if note["kind"] == "polars series":
-        return frame.to_series(0).rename(note["name"])  # type: ignore[union-attr]
+        return frame.to_series(0).rename(note["name"])
     raise ValueError("of another kind")

@@ -8,6 +8,8 @@ note. Before anything is stored, what would come back is made and compared.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from cachekit.serializers._parts import refusal
 
 TYPE_CHECKING = False
@@ -16,14 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["make", "take"]
 
-#: Rows that cost no bytes (of nulls): beyond these, each must stand for some.
-_FREE_ROWS = 1 << 22
-
 
 def take(pa: Any, value: Any) -> tuple[dict[str, Any], Any]:
     """The note and the table of a DataFrame, Series or Index."""
-    import pandas as pd
-
+    pd: Any = import_module("pandas")
     note: dict[str, Any] = {"kind": "frame"}
     if type(value) is pd.Series:
         note = {"kind": "series", "name": value.name}
@@ -45,7 +43,7 @@ def take(pa: Any, value: Any) -> tuple[dict[str, Any], Any]:
         note["rows"] = True
         frame["rows"] = False
     table = pa.Table.from_pandas(frame)
-    if not _same(pd, value, make(table, note, table.nbytes)):
+    if not _same(pd, value, make(table, note)):
         raise refusal(value, "a column, a label or its index would come back changed")
     return note, table
 
@@ -65,9 +63,13 @@ def _note_labels(pd: Any, frame: Any, note: dict[str, Any]) -> None:
     freq = getattr(frame.index, "freqstr", None)
     if freq is not None and type(frame.index) is not pd.PeriodIndex:
         note["freq"] = freq
-    objects = [i for i, d in enumerate(frame.dtypes) if d == object]
+    objects = [i for i, d in enumerate(frame.dtypes) if _is_object(d)]
     note["objects"] = objects
     note["nan"] = [i for i in objects if _missing_are_nan(frame.iloc[:, i])]
+
+
+def _is_object(dtype: Any) -> bool:
+    return getattr(dtype, "hasobject", False) is True
 
 
 def _missing_are_nan(column: Any) -> bool:
@@ -75,12 +77,9 @@ def _missing_are_nan(column: Any) -> bool:
     return len(missing) > 0 and all(type(item) is float for item in missing)
 
 
-def make(table: Any, note: dict[str, Any], size: int) -> Any:
+def make(table: Any, note: dict[str, Any]) -> Any:
     """What ``take`` was given, in memory of its own."""
-    import pandas as pd
-
-    if table.num_rows > _FREE_ROWS + 8 * size:
-        raise ValueError("more rows than its bytes can stand for")
+    pd: Any = import_module("pandas")
     frame = table.to_pandas().copy()
     if note.get("rows"):
         del frame["rows"]
@@ -153,7 +152,7 @@ def _same_column(one: Any, other: Any) -> bool:
     """Series or Index: dtype and values; in object columns the types of these too."""
     if one.dtype != other.dtype or not one.equals(other):
         return False
-    return one.dtype != object or all(map(_same_item, one, other))
+    return not _is_object(one.dtype) or all(map(_same_item, one, other))
 
 
 def _same_item(one: Any, other: Any) -> bool:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_stream", "stream_of"]
 
+#: Items that cost no bytes (nulls): beyond these, each must stand for some.
+_FREE = 1 << 22
 #: How Arrow numbers the headers of its messages.
 _DICTIONARY, _BATCH = 2, 3
 
@@ -52,8 +54,33 @@ def read_stream(pa: Any, view: memoryview, one_batch: bool) -> Any:
                 raise ValueError("more than one batch")
         else:
             data = reader.read_all()
+    data.validate()  # before that, not even the parts of an array may be looked at
+    for column in data.columns:
+        for array in column.chunks if hasattr(column, "chunks") else [column]:
+            _check_lengths(pa, array, _FREE + 8 * len(view))
+    if data.num_rows > _FREE + 8 * len(view):
+        raise ValueError("more rows than its bytes can stand for")
     data.validate(full=True)
     return data
+
+
+def _check_lengths(pa: Any, array: Any, most: int) -> None:
+    """Raise where an array, or one inside it, is longer than its bytes can stand for:
+    nulls take none, and a library that is handed them makes an object of each."""
+    kinds, kind = pa.types, array.type
+    if len(array) > most or kinds.is_run_end_encoded(kind):
+        raise ValueError("longer than its bytes can stand for")
+    inner: list[Any] = []
+    if isinstance(array, pa.ExtensionArray):
+        inner = [array.storage]
+    elif kinds.is_dictionary(kind):
+        inner = [array.dictionary]
+    elif kinds.is_struct(kind) or kinds.is_union(kind):
+        inner = [array.field(i) for i in range(kind.num_fields)]
+    elif hasattr(array, "values"):
+        inner = [array.values]
+    for part in inner:
+        _check_lengths(pa, part, most)
 
 
 def _look_through(pa: Any, buffer: Any) -> None:

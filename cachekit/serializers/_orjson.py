@@ -31,12 +31,13 @@ class OrjsonSerializer:
     b'{"a":[1,2.5,null]}'
     """
 
-    __slots__ = ("_dumps", "_loads")
+    __slots__ = ("_dumps", "_loads", "_options")
 
     def __init__(self) -> None:
         orjson = load("OrjsonSerializer", "orjson", "orjson")
         self._dumps = orjson.dumps
         self._loads = orjson.loads
+        self._options = orjson.OPT_PASSTHROUGH_SUBCLASS
 
     @property
     def name(self) -> str:
@@ -46,10 +47,11 @@ class OrjsonSerializer:
     def serialize(self, value: Any, /) -> bytes:
         """The JSON of ``value``; raises ``SerializationError`` with the path in it."""
         try:
-            # Exact types, by the one; equal after a turn, by the other: together they
-            # leave what JSON keeps, and neither of them walks in Python.
+            # The one refuses members of enums and what is no value at all; the other
+            # refuses subclasses; what then is equal after a turn is what JSON keeps.
+            # None of them walks in Python.
             _core.encode(value)
-            data: bytes = self._dumps(value)
+            data: bytes = self._dumps(value, option=self._options)
             if self._loads(data) == value:
                 return data
         except (TypeError, ValueError, RecursionError):

@@ -52,9 +52,9 @@ enum ck_verdict {
 
 /* Leave to use the store. */
 struct ck_ticket {
-    uint64_t epoch; /* the period it belongs to; 0: not admitted */
-    bool full;      /* for the giver: the operation has the full allowance of time */
-    uint64_t writes; /* for the giver: the period of a second breaker; 0: there is none */
+    uint64_t epoch;  /* the period it belongs to; 0: not admitted */
+    bool full;       /* for the giver: the operation has the full allowance of time */
+    uint64_t writes; /* for the giver: the period of a second breaker; 0: none */
 };
 
 /* What a call changed; `from == to`: nothing. A call changes the state at most once. */

@@ -38,6 +38,7 @@ enum ck_subscriber_state {
     CK_SUBSCRIBER_LOST,
     CK_SUBSCRIBER_STANDING,
     CK_SUBSCRIBER_REFUSED,
+    CK_SUBSCRIBER_ANSWERS, /* no state, only told: still LOST, but the server answers */
 };
 
 /* Neither part ends with a NUL that counts; both may hold any byte. Invalidated keys

@@ -86,6 +86,16 @@ explain(struct ck_subscriber *self, const char *text)
     ck_mutex_unlock(&self->mutex);
 }
 
+/* The server lives, whether or not it is going to let us listen. */
+static enum end
+say_it_answers(struct run *run)
+{
+    before_hook(run);
+    run->self->hooks.state(run->self->hooks.context, run->thread,
+                           CK_SUBSCRIBER_ANSWERS);
+    return after_hook(run);
+}
+
 /* Tell the state when it is another one than before. */
 static enum end
 announce(struct run *run, enum ck_subscriber_state state)
@@ -301,7 +311,9 @@ take(struct run *run, struct ck_resp_reply *reply)
         return GO_ON;
     case CK_SIGN_REFUSED: explain(self, error.text); return REFUSED;
     case CK_SIGN_FAILED: return fail(run, error.text);
-    default: atomic_store(&self->confirmed, run->session.confirmed_count); return GO_ON;
+    default:
+        atomic_store(&self->confirmed, run->session.confirmed_count);
+        return run->session.stage == CK_SUBSCRIPTION_PROBED ? say_it_answers(run) : GO_ON;
     }
 }
 

@@ -297,6 +297,20 @@ is_off(struct ckpy_function *self)
     return result;
 }
 
+/* Is the exception one for an argument that cannot be part of a key? */
+static bool
+is_uncacheable(struct ckpy_function *self)
+{
+    PyObject *pending = ckpy_take_exception();
+    PyObject *type = ckpy_error_class(self->state, "UncacheableArgument");
+    bool is = type != NULL && PyObject_IsInstance(pending, type) == 1;
+    PyErr_Clear();
+    Py_XDECREF(type);
+    ckpy_reraise(pending);
+    Py_DECREF(pending);
+    return is;
+}
+
 /* Start the awaitable of an async miss, or run a sync one to its end. */
 static PyObject *
 start(struct ckpy_function *self, enum ck_mode mode, const struct ckpy_lookup *lookup,
@@ -309,7 +323,15 @@ start(struct ckpy_function *self, enum ck_mode mode, const struct ckpy_lookup *l
     if (call == NULL)
         return NULL;
     PyObject *result;
-    if (self->is_async) {
+    if (CK_UNLIKELY(self->policy.wire3) && self->policy.call_uncacheable &&
+        ckpy_call_take_names(call) < 0 && is_uncacheable(self)) {
+        count_uncacheable(self);
+        result = PyObject_Vectorcall(self->function, args, nargsf, kwnames);
+    }
+    else if (PyErr_Occurred()) {
+        result = NULL;
+    }
+    else if (self->is_async) {
         PyObject *drive = ckpy_state_import(self->state, &self->state->drive,
                                             "cachekit._aio", "drive");
         result = drive == NULL ? NULL : PyObject_CallOneArg(drive, (PyObject *)call);
@@ -602,6 +624,9 @@ read_policy(struct reader *reader, struct ckpy_policy *policy)
     policy->early = read_bool(reader, "early");
     policy->own_versions = read_bool(reader, "own_versions");
     policy->digests = read_bool(reader, "digests");
+    policy->wire3 = read_bool(reader, "wire3");
+    policy->wire3_plain = read_bool(reader, "wire3_plain");
+    policy->wire3_checked = read_bool(reader, "wire3_checked");
     policy->single_flight = read_bool(reader, "single_flight");
     policy->fallback = read_bool(reader, "fallback");
     policy->serve_stale_on_error = read_bool(reader, "serve_stale_on_error");

@@ -54,6 +54,9 @@ struct ckpy_policy {
     bool own_versions; /* entries carry the function's version number, not only the
                           namespace's */
     bool digests;      /* the key in memory is the digest that names the entry */
+    bool wire3;        /* in the store: names and entries of version 3 */
+    bool wire3_plain;  /* those are of the default serializer and not encrypted */
+    bool wire3_checked; /* and have a check */
     bool fallback;
     bool serve_stale_on_error;
     bool by_reference;     /* local: any object, as it is */

@@ -193,7 +193,7 @@ answer_at_once(struct ckpy_call *call, enum ck_action action)
     case CK_ACT_CLAIM:
         if (!call->function->policy.claims)
             return CK_EV_CLAIMED;
-        return ckpy_call_enter_store(call) ? CK_EV_NONE
+        return ckpy_call_enter_store(call)                      ? CK_EV_NONE
                : ckpy_guard_skips_writes(call->function->guard) ? CK_EV_CLAIM_REFUSED
                                                                 : CK_EV_CLAIM_FAILED;
     case CK_ACT_RUN: return call->given != NULL ? take_given(call) : CK_EV_NONE;

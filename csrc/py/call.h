@@ -9,7 +9,8 @@
  *           both are short.
  *           call.c is the loop between answers, call_begin.c and call_end.c are its two
  *           ends, call_store.c is what concerns the shared store, call_value.c the way
- *           of a value through the entry frame, call_list.c who is overtaken by whom.
+ *           of a value through the entry frame, call_wire3.c the same for version 3
+ *           entries, call_list.c who is overtaken by whom.
  * THREADING Guarded by the GIL; used by one thread or task at a time.
  */
 #ifndef CKPY_CALL_H
@@ -72,6 +73,8 @@ struct ckpy_call {
     PyObject *key;     /* owned bytes: canonical arguments */
     uint64_t hash;
     PyObject *store_key;   /* owned str, made when first needed */
+    PyObject *names;       /* owned tuple of str, of version 3 entries: store_key, then
+                              others that the entry may be under; or NULL */
     PyObject *sides;       /* owned tuple: names of the version keys */
     PyObject *numbers;     /* owned tuple: what they hold (bytes or None), or NULL */
     Py_ssize_t numbers_at; /* the first of them that counts */
@@ -262,6 +265,11 @@ ckpy_call_transport(struct ckpy_call *call);
 PyObject *
 ckpy_call_store_key(struct ckpy_call *call);
 
+/* Under version 3 the entry goes by what the arguments were at first, so its names are
+ * made before the function runs. 0, or -1 with an exception. */
+int
+ckpy_call_take_names(struct ckpy_call *call);
+
 /* What lookup() is to read beside the entry: the version keys, and under former master
  * keys the entry's other names with theirs. New, or NULL with an exception. */
 PyObject *
@@ -324,6 +332,20 @@ ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
  * what was found. */
 enum ck_event
 ckpy_call_open_former(struct ckpy_call *call);
+
+/* The same for the further names of a version 3 entry. */
+enum ck_event
+ckpy_call_open_others(struct ckpy_call *call);
+
+/* A version 3 entry of what the function returned: sets payload. 0, -1, -2 as
+ * ckpy_encode. */
+int
+ckpy_call_frame_wire3(struct ckpy_call *call, int64_t ttl);
+
+/* Read a version 3 entry, which was found under name number `which`, into `found`. */
+enum ck_event
+ckpy_call_open_wire3(struct ckpy_call *call, const uint8_t *data, size_t len,
+                     Py_ssize_t which, int64_t remaining);
 
 /* The entry for the store of what the function returned: sets payload. `ttl` and
  * `usable` in ns. 0, or -1 with an exception. */

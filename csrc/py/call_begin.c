@@ -96,6 +96,30 @@ take_sides(struct ckpy_call *call)
     return rc;
 }
 
+int
+ckpy_call_take_names(struct ckpy_call *call)
+{
+    if (call->names != NULL)
+        return 0;
+    if (call->args == NULL &&
+        ckpy_call_own_arguments(call, call->argv, PyVectorcall_NARGS(call->nargsf),
+                                call->kwnames) < 0)
+        return -1;
+    PyObject *names = PyObject_CallMethod(call->function->plan, "wire3_names", "O",
+                                          (PyObject *)call);
+    if (names == NULL)
+        return -1;
+    if (!PyTuple_CheckExact(names) || PyTuple_GET_SIZE(names) == 0 ||
+        !PyUnicode_CheckExact(PyTuple_GET_ITEM(names, 0))) {
+        PyErr_SetString(PyExc_TypeError, "wire3_names() must return names");
+        Py_DECREF(names);
+        return -1;
+    }
+    call->names = names;
+    Py_XSETREF(call->store_key, Py_NewRef(PyTuple_GET_ITEM(names, 0)));
+    return 0;
+}
+
 /* ---- the start ----------------------------------------------------------------- */
 
 /* What memory holds that is no longer fresh. */
@@ -177,7 +201,7 @@ ckpy_call_begin(struct ckpy_call *call)
         call->action = CK_ACT_RETURN_CACHED;
         return;
     }
-    if (take_sides(call) < 0) {
+    if (take_sides(call) < 0 || (policy->wire3 && ckpy_call_take_names(call) < 0)) {
         fail_at_once(call);
         return;
     }

@@ -15,6 +15,9 @@
 #include "codec/ck_kdf.h"
 #include "codec/ck_lz4.h"
 
+/* ms by which an encrypted entry may be past its end by the clocks of two hosts. */
+#define REPLAY_SLACK (INT64_C(3600) * 1000)
+
 _Static_assert(CKPY_TAGS_MAX <= CK_FRAME_TAGS_MAX, "a frame counts tags in a byte");
 
 /* Was foreign code ended by what is no Exception (Ctrl-C, SystemExit)? Then so is the
@@ -248,6 +251,11 @@ place_in_time(struct ckpy_call *call, const struct ck_frame *frame, int64_t rema
         return CK_EV_READ_MISS; /* somebody changed its expiry: trust nothing */
     if (!never && remaining <= 0)
         return CK_EV_READ_MISS;
+    /* Its times are authentic, the expiry in the store is not: nobody keeps it for ever
+     * by setting that anew. */
+    if (!never && call->function->secret.keyring != NULL &&
+        wall_age > frame->total + REPLAY_SLACK)
+        return CK_EV_READ_MISS;
     /* An age below 0 is 0, and no more than all is left. */
     if (!never && remaining > frame->total)
         remaining = frame->total;
@@ -426,7 +434,26 @@ ckpy_call_open(struct ckpy_call *call, const uint8_t *data, size_t len,
         PyErr_Clear();
         return CK_EV_READ_MISS;
     }
-    return judge_corrupt(call, open_entry(call, data, len, name, remaining));
+    return judge_corrupt(call, call->names != NULL
+                                   ? ckpy_call_open_wire3(call, data, len, 0, remaining)
+                                   : open_entry(call, data, len, name, remaining));
+}
+
+enum ck_event
+ckpy_call_open_others(struct ckpy_call *call)
+{
+    enum ck_event event = CK_EV_READ_MISS;
+    Py_ssize_t count = PyTuple_GET_SIZE(call->names);
+    if (PyTuple_GET_SIZE(call->numbers) < count - 1)
+        return event;
+    for (Py_ssize_t i = 1; i < count && event == CK_EV_READ_MISS; i++) {
+        PyObject *data = PyTuple_GET_ITEM(call->numbers, i - 1);
+        if (PyBytes_CheckExact(data)) /* its expiry was not asked for */
+            event = ckpy_call_open_wire3(
+                call, (const uint8_t *)PyBytes_AS_STRING(data),
+                (size_t)PyBytes_GET_SIZE(data), i, -2);
+    }
+    return judge_corrupt(call, event);
 }
 
 enum ck_event

@@ -67,6 +67,7 @@ call_dealloc(PyObject *op)
     call_tp_clear(op);
     Py_CLEAR(self->key);
     Py_CLEAR(self->store_key);
+    Py_CLEAR(self->names);
     if (pending != NULL) {
         ckpy_reraise(pending);
         Py_DECREF(pending);
@@ -345,6 +346,8 @@ static PyMemberDef call_members[] = {
     {"args", T_OBJECT, offsetof(struct ckpy_call, args), READONLY,
      "The arguments, or None while they are borrowed."},
     {"kwargs", T_OBJECT, offsetof(struct ckpy_call, kwargs), READONLY, "Likewise."},
+    {"names", T_OBJECT, offsetof(struct ckpy_call, names), READONLY,
+     "Of a version 3 entry: store_key, then others that it may be under."},
     {"sides", T_OBJECT, offsetof(struct ckpy_call, sides), READONLY,
      "Names of the version keys."},
     {"fence", T_OBJECT, offsetof(struct ckpy_call, fence), READONLY,

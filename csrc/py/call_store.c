@@ -19,6 +19,8 @@
 PyObject *
 ckpy_call_store_key(struct ckpy_call *call)
 {
+    if (CK_UNLIKELY(call->function->policy.wire3) && ckpy_call_take_names(call) < 0)
+        return NULL;
     if (call->store_key == NULL)
         call->store_key = ckpy_function_store_key(call->function, call->key, 0);
     return call->store_key;
@@ -38,6 +40,8 @@ ckpy_call_transport(struct ckpy_call *call)
 PyObject *
 ckpy_call_lookup_sides(struct ckpy_call *call)
 {
+    if (CK_UNLIKELY(call->names != NULL))
+        return PyTuple_GetSlice(call->names, 1, PyTuple_GET_SIZE(call->names));
     if (CK_LIKELY(call->function->secret.names <= 1))
         return Py_NewRef(call->sides);
     return PyObject_CallMethod(call->function->plan, "lookup_sides", "O",
@@ -247,7 +251,11 @@ ckpy_call_take_reply(struct ckpy_call *call, PyObject *reply)
         event = ckpy_call_open(call, view.buf, (size_t)view.len, remaining);
         PyBuffer_Release(&view);
     }
-    if (CK_UNLIKELY(call->function->secret.names > 1) && event == CK_EV_READ_MISS)
+    if (event != CK_EV_READ_MISS)
+        ;
+    else if (CK_UNLIKELY(call->names != NULL))
+        event = ckpy_call_open_others(call);
+    else if (CK_UNLIKELY(call->function->secret.names > 1))
         event = ckpy_call_open_former(call);
     if (!call->silent)
         count_read(call, event);

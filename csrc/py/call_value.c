@@ -203,9 +203,26 @@ encode_made(struct ckpy_call *call, struct ck_buf *out)
     return encode_plain(call, made->value, out);
 }
 
+/* What version 3 entries have no place for stays out of the store, and in memory. */
+static int
+make_payload_wire3(struct ckpy_call *call, int64_t ttl)
+{
+    struct ckpy_function *function = call->function;
+    int rc = ckpy_call_frame_wire3(call, ttl);
+    if (rc != -1 || function->memory == NULL || !PyErr_ExceptionMatches(PyExc_Exception))
+        return rc;
+    PyObject *failure = ckpy_take_exception();
+    function->stats.unencodable++;
+    ckpy_function_report(function, "unencodable", failure);
+    Py_XDECREF(failure);
+    return 0;
+}
+
 static int
 make_payload(struct ckpy_call *call, int64_t ttl, int64_t usable)
 {
+    if (CK_UNLIKELY(call->function->policy.wire3))
+        return make_payload_wire3(call, ttl);
     struct ck_buf raw;
     uint8_t space[2048];
     ck_buf_init(&raw, space, sizeof space);

@@ -6,8 +6,6 @@
 #include "py/int_bytes.h"
 #include "py/state.h"
 
-#include <xxhash.h>
-
 /* ---- text ---------------------------------------------------------------------- */
 
 typedef uint64_t pair __attribute__((vector_size(16)));
@@ -69,6 +67,60 @@ ckpy_decode_loose_text(const uint8_t *bytes, size_t size)
     return PyUnicode_DecodeUTF8((const char *)bytes, (Py_ssize_t)size, "surrogatepass");
 }
 
+static inline uint64_t
+load64(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+static inline uint64_t
+load32(const uint8_t *at)
+{
+    uint32_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* Both ends of a short text: all of it, up to 16 bytes. */
+struct ends {
+    uint64_t first, last;
+};
+
+static inline struct ends
+ends_of(const uint8_t *bytes, size_t size)
+{
+    if (size >= 8)
+        return (struct ends){load64(bytes), load64(bytes + size - 8)};
+    if (size >= 4)
+        return (struct ends){load32(bytes), load32(bytes + size - 4)};
+    if (size == 0)
+        return (struct ends){0, 0};
+    return (struct ends){bytes[0], (uint64_t)bytes[size / 2] << 8 | bytes[size - 1]};
+}
+
+/* Where a key is kept, or beside it: two that meet do not take turns. Keys that were
+ * chosen to meet cost each other their places. */
+static inline size_t
+place_of(struct ends ends, size_t size)
+{
+    uint64_t mixed = (ends.first ^ ends.last << 23 ^ ends.last >> 41 ^ size) *
+                     UINT64_C(0x9e3779b97f4a7c15);
+    return (size_t)(mixed >> 32) & (CKPY_KEY_CACHE_SIZE - 1);
+}
+
+static inline int
+is_text(PyObject *kept, const uint8_t *bytes, size_t size, struct ends ends)
+{
+    if ((size_t)PyUnicode_GET_LENGTH(kept) != size)
+        return 0;
+    const uint8_t *text = PyUnicode_1BYTE_DATA(kept);
+    struct ends its = ends_of(text, size);
+    return its.first == ends.first && its.last == ends.last &&
+           (size <= 16 || memcmp(text + 8, bytes + 8, size - 16) == 0);
+}
+
 /* A dict key. The same few names come again and again: short ones are kept, so that
  * they are made and hashed once. */
 static PyObject *
@@ -85,15 +137,20 @@ decode_key(struct ckpy_decoder *decoder)
 #ifdef Py_GIL_DISABLED
     return ckpy_decode_text(decoder, bytes, size);
 #else
-    PyObject **slot = &decoder->state->values
-                           .keys[XXH3_64bits(bytes, size) & (CKPY_KEY_CACHE_SIZE - 1)];
-    PyObject *key = *slot;
-    if (CK_LIKELY(key != NULL && (size_t)PyUnicode_GET_LENGTH(key) == size &&
-                  memcmp(PyUnicode_1BYTE_DATA(key), bytes, size) == 0))
+    struct ends ends = ends_of(bytes, size);
+    PyObject **keys = decoder->state->values.keys;
+    size_t place = place_of(ends, size);
+    PyObject *key = keys[place];
+    if (CK_LIKELY(key != NULL && is_text(key, bytes, size, ends)))
+        return Py_NewRef(key);
+    key = keys[place ^ 1];
+    if (key != NULL && is_text(key, bytes, size, ends))
         return Py_NewRef(key);
     key = ckpy_decode_text(decoder, bytes, size);
-    if (key != NULL && PyUnicode_IS_COMPACT_ASCII(key))
-        Py_XSETREF(*slot, Py_NewRef(key));
+    if (key != NULL && PyUnicode_IS_COMPACT_ASCII(key)) {
+        Py_XSETREF(keys[place ^ 1], keys[place]);
+        keys[place] = Py_NewRef(key);
+    }
     return key;
 #endif
 }
@@ -182,9 +239,13 @@ decode_pairs(struct ckpy_decoder *decoder, PyObject *dict, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         PyObject *key = decode_key(decoder);
         PyObject *value = CK_LIKELY(key != NULL) ? ckpy_decode_value(decoder) : NULL;
-        int rc = CK_LIKELY(value != NULL) ? PyDict_SetItem(dict, key, value) : -1;
-        Py_XDECREF(value);
-        Py_XDECREF(key);
+        if (CK_UNLIKELY(value == NULL)) {
+            Py_XDECREF(key);
+            return -1;
+        }
+        int rc = PyDict_SetItem(dict, key, value);
+        Py_DECREF(value);
+        Py_DECREF(key);
         if (CK_UNLIKELY(rc < 0))
             return -1;
     }
@@ -237,7 +298,7 @@ load_double(const uint8_t *at)
 {
     uint64_t bits = 0;
     double number;
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) /* one instruction to the compiler */
         bits = bits << 8 | at[i];
     memcpy(&number, &bits, sizeof number);
     return number;
@@ -337,8 +398,21 @@ ckpy_decode_value(struct ckpy_decoder *decoder)
 {
     struct ck_token token;
     struct ck_unpack *in = &decoder->in;
-    if (CK_LIKELY(in->at != in->end) && (*in->at < 0x80 || *in->at >= 0xe0))
-        return PyLong_FromLong((int8_t)*in->at++);
+    if (CK_LIKELY(in->at != in->end)) {
+        uint8_t byte = *in->at;
+        if (byte < 0x80 || byte >= 0xe0) {
+            in->at++;
+            return PyLong_FromLong((int8_t)byte);
+        }
+        if (byte == 0xcb && ck_unpack_left(in) >= 9) {
+            in->at += 9;
+            return PyFloat_FromDouble(load_double(in->at - 8));
+        }
+        if (byte == 0xc2 || byte == 0xc3) {
+            in->at++;
+            return Py_NewRef(byte == 0xc3 ? Py_True : Py_False);
+        }
+    }
     enum ck_status status = ck_unpack_next(in, &token);
     if (CK_UNLIKELY(status != CK_OK)) {
         if (status == CK_ERR_LIMIT)

@@ -54,6 +54,19 @@ ask_with_request(struct ckpy_call *call, PyObject *transport, double seconds)
     return reply;
 }
 
+/* What is damaged goes, under whatever name it was found. */
+static PyObject *
+evict(struct ckpy_call *call, PyObject *transport, double seconds)
+{
+    PyObject *names = PyObject_CallMethod(call->function->plan, "every_name", "O",
+                                          (PyObject *)call);
+    PyObject *reply =
+        names == NULL ? NULL
+                      : PyObject_CallMethod(transport, "delete", "Od", names, seconds);
+    Py_XDECREF(names);
+    return reply;
+}
+
 static PyObject *
 ask_transport(struct ckpy_call *call)
 {
@@ -65,7 +78,7 @@ ask_transport(struct ckpy_call *call)
     switch (call->action) {
     case CK_ACT_READ: return ask_lookup(call, transport, name, seconds);
     case CK_ACT_EVICT:
-        return PyObject_CallMethod(transport, "delete", "(O)d", name, seconds);
+        return evict(call, transport, seconds);
     default: return ask_with_request(call, transport, seconds);
     }
 }
@@ -145,9 +158,11 @@ invoke_apart(struct ckpy_call *call)
                                    (PyObject *)call);
     if (left == NULL)
         take_pending(call);
-    else if (left == Py_None)
-        Py_CLEAR(left);
-    return left;
+    PyObject *value = left != NULL && PyTuple_CheckExact(left)
+                          ? Py_NewRef(PyTuple_GET_ITEM(left, 0))
+                          : NULL;
+    Py_XDECREF(left);
+    return value;
 }
 
 /* Call the user's function, under no lock, with the flight that we lead as the context's

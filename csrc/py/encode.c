@@ -24,6 +24,29 @@ static const char CHANGED[] = "it changed while it was read";
 
 /* ---- scalars ------------------------------------------------------------------- */
 
+/* Fewer than 32 bytes, by pieces that overlap: no call. */
+static inline void
+copy_short(uint8_t *out, const uint8_t *bytes, size_t size)
+{
+    if (size >= 16) {
+        memcpy(out, bytes, 16);
+        memcpy(out + size - 16, bytes + size - 16, 16);
+    }
+    else if (size >= 8) {
+        memcpy(out, bytes, 8);
+        memcpy(out + size - 8, bytes + size - 8, 8);
+    }
+    else if (size >= 4) {
+        memcpy(out, bytes, 4);
+        memcpy(out + size - 4, bytes + size - 4, 4);
+    }
+    else if (size > 0) {
+        out[0] = bytes[0];
+        out[size / 2] = bytes[size / 2];
+        out[size - 1] = bytes[size - 1];
+    }
+}
+
 static inline int
 encode_str(struct ckpy_encoder *encoder, PyObject *text)
 {
@@ -34,7 +57,7 @@ encode_str(struct ckpy_encoder *encoder, PyObject *text)
             if (CK_UNLIKELY(at == NULL))
                 return -1;
             *at = (uint8_t)(0xa0 | size);
-            memcpy(at + 1, PyUnicode_DATA(text), size);
+            copy_short(at + 1, PyUnicode_DATA(text), size);
             encoder->out->len += size + 1;
             return 0;
         }
@@ -67,21 +90,60 @@ encode_wide_int(struct ckpy_encoder *encoder, PyObject *value, int overflow)
 }
 
 static inline int
+encode_byte(struct ckpy_encoder *encoder, uint8_t byte)
+{
+    uint8_t *at = ck_buf_reserve(encoder->out, 1);
+    if (CK_UNLIKELY(at == NULL))
+        return -1;
+    *at = byte;
+    encoder->out->len += 1;
+    return 0;
+}
+
+static inline int
 encode_int(struct ckpy_encoder *encoder, PyObject *value)
 {
     int overflow;
     long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
     if (CK_UNLIKELY(overflow != 0))
         return encode_wide_int(encoder, value, overflow);
-    if (CK_LIKELY(number >= -32 && number < 128)) {
-        uint8_t *at = ck_buf_reserve(encoder->out, 1);
-        if (CK_UNLIKELY(at == NULL))
-            return -1;
-        *at = (uint8_t)number;
-        encoder->out->len += 1;
-        return 0;
-    }
+    if (CK_LIKELY(number >= -32 && number < 128))
+        return encode_byte(encoder, (uint8_t)number);
     return ck_pack_int64(encoder->out, number);
+}
+
+static inline int
+encode_float(struct ckpy_encoder *encoder, PyObject *value)
+{
+    double number = PyFloat_AS_DOUBLE(value);
+    uint64_t bits;
+    uint8_t *at = ck_buf_reserve(encoder->out, 9);
+    if (CK_UNLIKELY(at == NULL))
+        return -1;
+    memcpy(&bits, &number, sizeof bits);
+    at[0] = 0xcb;
+    _msgpack_store64(at + 1, bits);
+    encoder->out->len += 9;
+    return 0;
+}
+
+/* The scalars that are frequent in containers; 1 for anything else. Runs no code of the
+ * value's, so nobody can take the value away meanwhile. */
+static inline __attribute__((always_inline)) int
+encode_scalar(struct ckpy_encoder *encoder, PyObject *value)
+{
+    PyTypeObject *type = Py_TYPE(value);
+    if (type == &PyUnicode_Type)
+        return encode_str(encoder, value);
+    if (type == &PyLong_Type)
+        return encode_int(encoder, value);
+    if (type == &PyFloat_Type)
+        return encode_float(encoder, value);
+    if (value == Py_None)
+        return encode_byte(encoder, 0xc0);
+    if (type == &PyBool_Type)
+        return encode_byte(encoder, value == Py_True ? 0xc3 : 0xc2);
+    return 1;
 }
 
 static int
@@ -123,6 +185,22 @@ encode_bytearray(struct ckpy_encoder *encoder, PyObject *value)
 
 /* ---- containers ---------------------------------------------------------------- */
 
+/* What a container holds: a scalar as it is, anything else owned, as encoding it may run
+ * code that changes the container. */
+static inline int
+encode_item(struct ckpy_encoder *encoder, PyObject *item)
+{
+#ifndef Py_GIL_DISABLED
+    int scalar = encode_scalar(encoder, item);
+    if (CK_LIKELY(scalar <= 0))
+        return scalar;
+#endif
+    Py_INCREF(item);
+    int rc = ckpy_encode_value(encoder, item);
+    Py_DECREF(item);
+    return rc;
+}
+
 int
 ckpy_encode_array(struct ckpy_encoder *encoder, PyObject *sequence)
 {
@@ -133,9 +211,8 @@ ckpy_encode_array(struct ckpy_encoder *encoder, PyObject *sequence)
     for (Py_ssize_t i = 0; i < count; i++) {
         if (CK_UNLIKELY(i >= PySequence_Fast_GET_SIZE(sequence)))
             return ckpy_encode_refuse(encoder, sequence, CHANGED);
-        PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(sequence, i));
-        int rc = ckpy_encode_value(encoder, item);
-        Py_DECREF(item);
+        PyObject *item = PySequence_Fast_GET_ITEM(sequence, i);
+        int rc = encode_item(encoder, item);
         if (CK_UNLIKELY(rc < 0)) {
             ckpy_encode_at(encoder, NULL, i);
             return -1;
@@ -173,16 +250,32 @@ ckpy_encode_each(struct ckpy_encoder *encoder, PyObject *iterable, Py_ssize_t co
     return 0;
 }
 
-/* Key and value; the caller owns them. */
+/* A pair of which the dict may be the only owner. A name and a scalar run no code that
+ * could change the dict; anything else is owned meanwhile. */
 static inline int
 encode_pair(struct ckpy_encoder *encoder, PyObject *key, PyObject *value)
 {
-    int rc = CK_LIKELY(PyUnicode_CheckExact(key)) ? encode_str(encoder, key)
-                                                  : ckpy_encode_value(encoder, key);
-    if (CK_LIKELY(rc == 0))
+    int rc = 1, written = 0;
+#ifndef Py_GIL_DISABLED
+    if (CK_LIKELY(PyUnicode_CheckExact(key))) {
+        written = 1;
+        rc = encode_str(encoder, key);
+        if (CK_LIKELY(rc == 0))
+            rc = encode_scalar(encoder, value);
+        if (CK_LIKELY(rc == 0))
+            return 0;
+    }
+#endif
+    Py_INCREF(key);
+    Py_INCREF(value);
+    if (rc > 0 && !written)
+        rc = ckpy_encode_value(encoder, key);
+    if (CK_LIKELY(rc >= 0))
         rc = ckpy_encode_value(encoder, value);
     if (CK_UNLIKELY(rc < 0))
         ckpy_encode_at(encoder, key, -1);
+    Py_DECREF(value);
+    Py_DECREF(key);
     return rc;
 }
 
@@ -199,12 +292,7 @@ ckpy_encode_map(struct ckpy_encoder *encoder, PyObject *dict)
     while (PyDict_Next(dict, &at, &key, &value)) {
         if (CK_UNLIKELY(left-- == 0))
             return ckpy_encode_refuse(encoder, dict, CHANGED);
-        Py_INCREF(key);
-        Py_INCREF(value);
-        int rc = encode_pair(encoder, key, value);
-        Py_DECREF(value);
-        Py_DECREF(key);
-        if (CK_UNLIKELY(rc < 0))
+        if (CK_UNLIKELY(encode_pair(encoder, key, value) < 0))
             return -1;
     }
     if (CK_UNLIKELY(left != 0))
@@ -317,22 +405,13 @@ int
 ckpy_encode_value(struct ckpy_encoder *encoder, PyObject *value)
 {
     PyTypeObject *type = Py_TYPE(value);
-    if (type == &PyUnicode_Type)
-        return encode_str(encoder, value);
-    if (type == &PyLong_Type)
-        return encode_int(encoder, value);
     if (type == &PyDict_Type)
         return ckpy_encode_map(encoder, value);
     if (type == &PyList_Type)
         return ckpy_encode_array(encoder, value);
-    if (type == &PyFloat_Type)
-        return ck_pack_double(encoder->out, PyFloat_AS_DOUBLE(value));
-    if (value == Py_None)
-        return ck_pack_nil(encoder->out);
-    if (value == Py_True)
-        return ck_pack_true(encoder->out);
-    if (value == Py_False)
-        return ck_pack_false(encoder->out);
+    int rc = encode_scalar(encoder, value);
+    if (rc <= 0)
+        return rc;
     if (type == &PyTuple_Type)
         return encode_tuple(encoder, value);
     if (type == &PyBytes_Type)

@@ -28,7 +28,7 @@ struct ckpy_guard {
     bool enabled;        /* immutable after init; false: no breaker */
     bool has_probe;      /* immutable after init; the store's address is known */
     struct ck_breaker breaker;
-    struct ck_patience patience; /* of reads and writes; a success of either restores it */
+    struct ck_patience patience; /* of reads and writes; restored by either */
     struct ck_writes writes;
     _Atomic uint64_t generation; /* of forks, when last used */
     _Atomic uint64_t probes;     /* probes started */
@@ -306,7 +306,8 @@ struct arguments {
     Py_ssize_t threshold, success_threshold, half_open_requests;
     double timeout, operation_timeout;
     int enabled, port;
-    PyObject *host, *path, *request, *on_change, *on_writes, *clock; /* borrowed; may be NULL */
+    /* borrowed; may be NULL */
+    PyObject *host, *path, *request, *on_change, *on_writes, *clock;
 };
 
 static bool

@@ -47,7 +47,8 @@ converter_of(PyObject *type)
         return Py_NewRef(Py_None);
     PyObject *module = PyImport_ImportModule("cachekit._models");
     PyObject *converter =
-        module == NULL ? NULL : PyObject_CallMethod(module, "converter_of", "(O)", type);
+        module == NULL ? NULL
+                       : PyObject_CallMethod(module, "converter_of", "(O)", type);
     Py_XDECREF(module);
     return converter;
 }
@@ -268,7 +269,8 @@ visit(struct ckpy_state *state, PyObject *item, PyObject *named, PyObject *share
         }
         Py_DECREF(converter);
         int fields = is_dataclass(type) || is_named_tuple(type);
-        if ((fields || is_enum(state, type)) && add_class(named, shared, item, NULL) < 0)
+        if ((fields || is_enum(state, type)) &&
+            add_class(named, shared, item, NULL) < 0)
             return -1;
         /* A typed dict is a plain dict whose items may be of such classes. */
         if (fields || ckpy_has(type, "__total__"))

@@ -17,7 +17,8 @@
 struct audience {
     PyInterpreterState *interpreter;  /* immutable; outlives the thread */
     struct ck_mutex lock;             /* held for moments; nothing is called under it */
-    PyObject *on_messages, *on_state; /* owned; guarded by lock; NULL: nobody */
+    /* owned; guarded by lock; NULL: nobody */
+    PyObject *on_messages, *on_state, *on_answer;
 };
 
 typedef struct {
@@ -130,7 +131,9 @@ audience_state(void *context, void *thread, enum ck_subscriber_state state)
 {
     struct audience *audience = context;
     PyEval_RestoreThread(thread);
-    PyObject *function = hold(audience, &audience->on_state);
+    PyObject *function = hold(audience, state == CK_SUBSCRIBER_ANSWERS
+                                            ? &audience->on_answer
+                                            : &audience->on_state);
     if (function != NULL) {
         PyObject *number = PyLong_FromLong(state); /* a small one: cannot fail */
         call(function, number);
@@ -491,7 +494,7 @@ parse_span(double seconds, const char *name)
 static int
 make_core(Subscriber *self, struct ck_redis_target *target,
           const struct ck_subscriber_options *options, PyObject *on_messages,
-          PyObject *on_state)
+          PyObject *on_state, PyObject *on_answer)
 {
     struct audience *audience = ck_calloc(1, sizeof *audience);
     struct ck_subscriber_hooks hooks = {.enter = audience_enter,
@@ -513,6 +516,7 @@ make_core(Subscriber *self, struct ck_redis_target *target,
     audience->interpreter = PyInterpreterState_Get();
     audience->on_messages = Py_NewRef(on_messages);
     audience->on_state = Py_NewRef(on_state);
+    audience->on_answer = on_answer == Py_None ? NULL : Py_XNewRef(on_answer);
     self->audience = audience;
     return 0;
 }
@@ -520,12 +524,13 @@ make_core(Subscriber *self, struct ck_redis_target *target,
 static PyObject *
 subscriber_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"settings",      "on_messages", "on_state",
+    static char *names[] = {"settings",      "on_messages", "on_state", "on_answer",
                             "ping_interval", "deadline",    NULL};
-    PyObject *settings, *on_messages = NULL, *on_state = NULL;
+    PyObject *settings, *on_messages = NULL, *on_state = NULL, *on_answer = NULL;
     double ping_interval = 5.0, deadline = 1.0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOdd:Subscriber", names,
-                                     &settings, &on_messages, &on_state, &ping_interval,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOdd:Subscriber", names,
+                                     &settings, &on_messages, &on_state, &on_answer,
+                                     &ping_interval,
                                      &deadline))
         return NULL;
     if (on_messages == NULL || !PyCallable_Check(on_messages) || on_state == NULL ||
@@ -549,7 +554,7 @@ subscriber_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                             &self->address) < 0)
         goto fail;
     options.connect_timeout = policy.connect_timeout;
-    if (make_core(self, &target, &options, on_messages, on_state) < 0)
+    if (make_core(self, &target, &options, on_messages, on_state, on_answer) < 0)
         goto fail;
     return (PyObject *)self;
 
@@ -566,6 +571,7 @@ subscriber_traverse(PyObject *op, visitproc visit, void *arg)
     if (self->audience != NULL) {
         Py_VISIT(self->audience->on_messages);
         Py_VISIT(self->audience->on_state);
+        Py_VISIT(self->audience->on_answer);
     }
     return 0;
 }
@@ -578,6 +584,7 @@ subscriber_clear(PyObject *op)
     if (self->audience != NULL) {
         Py_XDECREF(take_out(self->audience, &self->audience->on_messages));
         Py_XDECREF(take_out(self->audience, &self->audience->on_state));
+        Py_XDECREF(take_out(self->audience, &self->audience->on_answer));
     }
     return 0;
 }
@@ -632,13 +639,15 @@ subscriber_dealloc(PyObject *op)
 
 PyDoc_STRVAR(
     subscriber_doc,
-    "Subscriber(settings, *, on_messages, on_state, ping_interval=5.0, deadline=1.0)\n"
+    "Subscriber(settings, *, on_messages, on_state, on_answer=None, ping_interval=5.0,\n"
+    "           deadline=1.0)\n"
     "--\n\n"
     "Listens on channels of one Redis server, in a thread and on a connection of its\n"
     "own.\n\n"
     "settings is a RedisSettings. on_messages gets a list of (channel, data), both\n"
     "bytes: what one read brought. on_state gets LOST, STANDING or REFUSED when that\n"
-    "changes; it begins as LOST. Both are called on the thread; what they raise is\n"
+    "changes; it begins as LOST. on_answer gets a number when the server has answered a\n"
+    "PING before that: it lives, even if it never lets us listen. All are called on the thread; what they raise is\n"
     "unraisable. The server is pinged every ping_interval seconds, and must answer that\n"
     "and SUBSCRIBE within deadline seconds; otherwise the connection is taken anew.\n"
     "A server that refuses SUBSCRIBE is asked again after 60 s. Messages are at most\n"

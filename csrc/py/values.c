@@ -47,9 +47,11 @@ encode_to_bytes(struct ckpy_state *state, PyObject *value, PyObject *returns,
     struct ck_buf out;
     PyObject *bytes = NULL;
     size_t size = glance(value, 1);
-    if (size != 0 && size < limit)
+    if (size != 0 && size < limit) {
         bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(size + ROOM / 2));
-    PyErr_Clear(); /* the encoder meets the lack of memory itself */
+        if (bytes == NULL)
+            PyErr_Clear(); /* the encoder meets the lack of memory itself */
+    }
     void *room = bytes != NULL ? (void *)PyBytes_AS_STRING(bytes) : stack;
     size_t cap = bytes != NULL ? size + ROOM / 2 : ROOM;
     ck_buf_init(&out, room, cap < limit ? cap : limit);

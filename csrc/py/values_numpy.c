@@ -79,6 +79,19 @@ encode_item_bytes(struct ckpy_encoder *encoder, PyObject *bytes)
     return rc;
 }
 
+/* NumPy makes no array of texts that have no room: an empty one is written as a text of
+ * one NUL, its bytes returned, `*name` replaced. NULL with any other name. */
+static PyObject *
+empty_text(PyObject **name)
+{
+    int is_unicode = PyUnicode_CompareWithASCIIString(*name, "<U0") == 0 ||
+                     PyUnicode_CompareWithASCIIString(*name, ">U0") == 0;
+    if (!is_unicode && PyUnicode_CompareWithASCIIString(*name, "|S0") != 0)
+        return NULL;
+    Py_SETREF(*name, PyUnicode_FromString(is_unicode ? "<U1" : "|S1"));
+    return PyBytes_FromStringAndSize("\0\0\0", is_unicode ? 4 : 1);
+}
+
 int
 ckpy_encode_numpy_scalar(struct ckpy_encoder *encoder, PyObject *value)
 {
@@ -94,16 +107,20 @@ ckpy_encode_numpy_scalar(struct ckpy_encoder *encoder, PyObject *value)
             "a subclass of a NumPy type would come back as something else");
     else if (type != NULL) {
         size_t start = ck_pack_ext_begin(encoder->out, CK_EXT_NUMPY_SCALAR);
-        rc = ckpy_encode_value(encoder, name);
+        PyObject *bytes = empty_text(&name);
+        rc = name == NULL ? -1 : ckpy_encode_value(encoder, name);
+        if (bytes == NULL && rc == 0)
+            bytes = PyObject_CallMethod(value, "tobytes", NULL);
         if (rc == 0)
-            rc =
-                encode_item_bytes(encoder, PyObject_CallMethod(value, "tobytes", NULL));
+            rc = encode_item_bytes(encoder, bytes);
+        else
+            Py_XDECREF(bytes);
         if (rc == 0)
             rc = ck_pack_ext_end(encoder->out, start);
     }
     Py_XDECREF(type);
     Py_XDECREF(dtype);
-    Py_DECREF(name);
+    Py_XDECREF(name);
     return rc;
 }
 

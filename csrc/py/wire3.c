@@ -245,6 +245,8 @@ static PyObject *
 text_object(const struct ck_json_text *text)
 {
     struct ck_buf out;
+    if (PyErr_Occurred())
+        return NULL; /* of a text before this one */
     if (text->bytes == NULL)
         return Py_NewRef(Py_None);
     ck_buf_init(&out, NULL, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * PURPOSE   A target of libFuzzer whose property is a function in Python: the decoders of
- *           csrc/py/ under the sanitizers, inside an interpreter of its own.
+ * PURPOSE   A target of libFuzzer whose property is a function in Python: the decoders
+ *           of csrc/py/ under the sanitizers, inside an interpreter of its own.
  * DESIGN    cachekit._core is linked into the program; targets.py names the functions.
  *           Python's memory comes from malloc, so ASan knows each object. An exception
  *           that leaves the function is a finding.
@@ -69,8 +69,8 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    PyObject *result =
-        PyObject_CallFunction(fuzz_function, "y#", (const char *)data, (Py_ssize_t)size);
+    PyObject *result = PyObject_CallFunction(fuzz_function, "y#", (const char *)data,
+                                             (Py_ssize_t)size);
     if (result == NULL)
         fuzz_give_up();
     Py_DECREF(result);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * PURPOSE   What every fuzz target shares: checks, an input that is taken apart, and runs
- *           in which memory gives out.
- * DESIGN    A target is `void fuzz_input(const uint8_t *data, size_t size)`. It runs once
- *           as it is, then once with some allocation failing, which one the input
+ * PURPOSE   What every fuzz target shares: checks, an input that is taken apart, and
+ *           runs in which memory gives out.
+ * DESIGN    A target is `void fuzz_input(const uint8_t *data, size_t size)`. It runs
+ *           once as it is, then once with some allocation failing, which one the input
  *           decides, so that an input always does the same. After each run no block of
  *           the core's may be left. The bytes that a target hands to a decoder are a
  *           block of their own, so that ASan sees a read past their end.

@@ -2,10 +2,11 @@
  *
  * PURPOSE   Fuzzes canonical argument bytes: a tree of arguments from the input is
  *           written with ck_canon and read by a reader of its own.
- * DESIGN    The reader is written from the table in ck_canon.h. What it finds must be what
- *           was written, to the last byte: that no encoding is the prefix of another, and
- *           that a sequence can be told apart, is what makes the bytes an identity. Items
- *           of a set and keys of a dict must be in the order of their bytes.
+ * DESIGN    The reader is written from the table in ck_canon.h. What it finds must be
+ *           what was written, to the last byte: that no encoding is the prefix of
+ *           another, and that a sequence can be told apart, is what makes the bytes an
+ *           identity. Items of a set and keys of a dict must be in the order of their
+ *           bytes.
  * THREADING One thread.
  */
 #include "codec/ck_canon.h"
@@ -212,7 +213,10 @@ read_value(struct reader *reader)
     case 'N':
     case 'T':
     case 'F': break;
-    case 'z': read_double(reader); read_double(reader); break;
+    case 'z':
+        read_double(reader);
+        read_double(reader);
+        break;
     case 'f': read_double(reader); break;
     case 's':
     case 'y':

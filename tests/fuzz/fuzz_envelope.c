@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * PURPOSE   Fuzzes the payload of version 3 entries: the envelope around a block, and the
- *           check before bare bytes.
+ * PURPOSE   Fuzzes the payload of version 3 entries: the envelope around a block, and
+ *           the check before bare bytes.
  * DESIGN    The first byte chooses: a payload as it is; an envelope that is built here
- *           around a block from the input, with the right check, as nobody finds XXH3 by
- *           chance; bytes to be wrapped and opened; a check and bytes. No size is
+ *           around a block from the input, with the right check, as nobody finds XXH3
+ *           by chance; bytes to be wrapped and opened; a check and bytes. No size is
  *           promised that the limits of ck_lz4 forbid.
  * THREADING One thread.
  */
@@ -89,8 +89,8 @@ check_block(struct fuzz_feed *feed)
     ck_pack_str(&out, 7);
     ck_buf_put(&out, "msgpack", 7);
     if (out.status == CK_OK) {
-        enum ck_status parsed = check_payload(out.data, out.len,
-                                              status == CK_OK ? raw : NULL, raw_len);
+        enum ck_status parsed =
+            check_payload(out.data, out.len, status == CK_OK ? raw : NULL, raw_len);
         HOLDS(status != CK_OK || parsed == CK_OK);
     }
     ck_buf_fini(&out);

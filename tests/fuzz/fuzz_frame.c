@@ -103,7 +103,8 @@ check_frame(const uint8_t *data, size_t size)
 {
     struct ck_frame frame, head = {0};
     enum ck_status status = ck_frame_parse(&frame, data, size);
-    bool peeked = ck_frame_peek(&head, data, size < CK_FRAME_HEAD ? size : CK_FRAME_HEAD);
+    bool peeked =
+        ck_frame_peek(&head, data, size < CK_FRAME_HEAD ? size : CK_FRAME_HEAD);
     if (status != CK_OK) {
         HOLDS(status == CK_MISS || status == CK_ERR_CORRUPT || status == CK_ERR_LIMIT);
         return;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * PURPOSE   Fuzzes LZ4 blocks: a claim of a size, then a block; and bytes there and back.
- * DESIGN    A claim over the limits is refused before memory is taken. What expands fills
- *           its room exactly: the room has nothing behind it.
+ * PURPOSE   Fuzzes LZ4 blocks: a claim of a size, then a block; and bytes there and
+ *           back.
+ * DESIGN    A claim over the limits is refused before memory is taken. What expands
+ *           fills its room exactly: the room has nothing behind it.
  * THREADING One thread.
  */
 #include "codec/ck_lz4.h"

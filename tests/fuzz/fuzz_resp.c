@@ -3,8 +3,8 @@
  * PURPOSE   Fuzzes the reader of RESP replies.
  * DESIGN    Limits, a seed for the slices, then the bytes of a server. They are read
  *           twice: in slices that the seed decides, and at once; both give the same
- *           replies and the same end. Replies are within the limits. A reader that failed
- *           stays failed. The first text is taken as a server's error, and as an
+ *           replies and the same end. Replies are within the limits. A reader that
+ *           failed stays failed. The first text is taken as a server's error, and as an
  *           argument of a command, which reads back as it was.
  * THREADING One thread.
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * PURPOSE   Fuzzes the decoder of values, csrc/py/decode*.c: see check_value in targets.py.
+ * PURPOSE   Fuzzes the decoder of values, csrc/py/decode*.c: see check_value in
+ *           targets.py.
  * THREADING One thread.
  */
 #define PY_SSIZE_T_CLEAN

@@ -93,10 +93,9 @@ write_again(const struct ck_wire3 *parsed)
     struct ck_wire3 frame = *parsed;
     struct ck_buf texts[4] = {{0}}, out;
     ck_buf_init(&out, NULL, 0);
-    bool ready = resolve(&frame.serializer, &texts[0]) &&
-                 resolve(&frame.format, &texts[1]) &&
-                 resolve(&frame.original_type, &texts[2]) &&
-                 resolve(&frame.tenant, &texts[3]);
+    bool ready =
+        resolve(&frame.serializer, &texts[0]) && resolve(&frame.format, &texts[1]) &&
+        resolve(&frame.original_type, &texts[2]) && resolve(&frame.tenant, &texts[3]);
     enum ck_status status = ready ? ck_wire3_begin(&out, &frame) : CK_ERR_NOMEM;
     if (status == CK_OK) {
         ck_buf_put(&out, frame.payload, frame.payload_len);

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import _imp
 import dataclasses
 import enum
 import importlib.machinery
@@ -10,16 +11,19 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import _imp
+import msgspec
+import pydantic
 
 if "cachekit._core" in sys.builtin_module_names:
     # Linked into the program, under a name with a dot: no importer looks there.
-    _linked = _imp.create_builtin(importlib.machinery.ModuleSpec("cachekit._core", None))
+    _linked = _imp.create_builtin(
+        importlib.machinery.ModuleSpec("cachekit._core", None)
+    )
     sys.modules["cachekit._core"] = _linked
     _imp.exec_builtin(_linked)
 
-from cachekit import _core as _typed_core  # noqa: E402
-from cachekit._errors import DecodeError, SerializationError  # noqa: E402
+from cachekit import _core as _typed_core
+from cachekit._errors import DecodeError, SerializationError
 
 _core: Any = _typed_core
 
@@ -51,8 +55,18 @@ class Point:
     x: int
 
 
+class Row(msgspec.Struct):
+    x: int
+    more: list[Row] = []
+
+
+class Page(pydantic.BaseModel):
+    title: str
+    pages: dict[str, Page] = {}
+
+
 BARE, CHECKED, ENVELOPE = range(3)
-RETURNS = (None, User | Colour | Pair, list[Point | Right], dict[str, User])
+RETURNS = (None, User | Colour | Pair, list[Point | Right], dict[str, User], Row | Page)
 
 
 def decoded(data: bytes, returns: Any) -> tuple[Any] | None:
@@ -76,7 +90,7 @@ def check_value(data: bytes) -> None:
     can be written, and what was written reads and is written alike."""
     if not data:
         return
-    returns = RETURNS[data[0] % len(RETURNS)]
+    returns = RETURNS[(data[0] & 7) % len(RETURNS)]
     found = decoded(data[1:], returns)
     if found is None:
         return
@@ -120,8 +134,10 @@ def check_unpack(data: bytes, how: int) -> None:
 
 
 def check_entry(data: bytes, how: int) -> None:
+    foreign = False
     try:
         parsed = _core.wire3_parse(data)
+        foreign = parsed is None
     except DecodeError:
         parsed = None
     for integrity in (True, False):
@@ -129,14 +145,20 @@ def check_entry(data: bytes, how: int) -> None:
             loaded = _core.wire3_load(data, "default", integrity)
         except DecodeError:
             continue
-        assert loaded is None or parsed is not None
+        assert loaded is None or not foreign
     if parsed is None:
         return
     serializer, form, original, compressed, encrypted, tenant, mark, payload = parsed
     if form is None:
         return
     built = _core.wire3_build(
-        serializer, form, original, compressed, payload, tenant if encrypted else None, mark
+        serializer,
+        form,
+        original,
+        compressed,
+        payload,
+        tenant if encrypted else None,
+        mark,
     )
     again = _core.wire3_parse(built)
     assert again is not None
@@ -177,6 +199,6 @@ CHECKS = (check_unpack, check_entry, check_body, check_whole)
 
 
 def check_wire3(data: bytes) -> None:
-    """A byte that chooses, then a value, an entry, a payload, or a value in an entry."""
+    """A byte that chooses; then a value, an entry, a payload, or an entry's value."""
     if data:
         CHECKS[data[0] & 3](data[1:], data[0] >> 2)

@@ -299,7 +299,6 @@ STATES = [
         UP_PRESENT,
         lambda scene: scene.pause("WRITE"),
         timeout=SHORT,
-        crowd=5,
         unheard=True,
     ),
     State(
