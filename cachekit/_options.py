@@ -400,6 +400,9 @@ def _check_together(preset: Preset, judged: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{preset.called} encrypts: use @cache.production for entries that are not"
         )
+    soft, hard = effective("soft_timeout"), effective("hard_timeout")
+    if soft is not None and hard is not None and soft >= hard:
+        raise ValueError("soft_timeout has no effect unless it is below hard_timeout")
     if effective("l1_enabled") is False and effective("backend") is None:
         raise ValueError("l1_enabled=False and backend=None leave no place to cache in")
 

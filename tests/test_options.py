@@ -258,6 +258,7 @@ def test_options_are_immutable():
         {"stale_on": OSError},
         {"stale_retry": 2},
         {"soft_timeout": 2},
+        {"serve_stale_on_error": True, "soft_timeout": 2, "hard_timeout": 2},
         {"single_flight": False, "single_flight_timeout": 5},
         {"l1_enabled": False, "l1_ttl": 5},
         {"l1_enabled": False, "backend": None},

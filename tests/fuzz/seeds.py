@@ -31,7 +31,8 @@ NAMED: list[tuple[Any, int]] = [
     (User("a", [User("b")]), 1), (Colour.RED, 1), (Colour.GREEN, 1), (Pair(1, [2]), 1),
     (Pair(Pair(1)), 1), (Pair([Colour.RED, User("c")], None), 1),
     ([Point(1), Point(2)], 2), ([Right.READ, Right.READ | Right.WRITE, Right(0)], 2),
-    ({"a": User("d")}, 3), (Row(1), 4), (Page(title="a", pages={"b": Page(title="c")}), 4),
+    ({"a": User("d")}, 3), (Row(1), 4),
+    (Page(title="a", pages={"b": Page(title="c")}), 4),
     ([Row(1, [Row(2)]), Page(title="é")], 4),
 ]  # fmt: skip
 ARRAYS = [
