@@ -305,9 +305,7 @@ class Cache(Factory):
 
     # -- invalidating many ------------------------------------------------------------
 
-    def invalidate_tags(
-        self, *tags: str, namespace: str | None = None
-    ) -> Invalidation:
+    def invalidate_tags(self, *tags: str, namespace: str | None = None) -> Invalidation:
         """Invalidate every entry that carries one of ``tags``, in every process.
 
         ``namespace``  only there; default: in all namespaces of this cache
@@ -338,12 +336,12 @@ class Cache(Factory):
                 function._expire()
         return _worst(results)
 
-    def _listed(
-        self, namespace: str | None
-    ) -> list[tuple[_core.CachedFunction, Gone]]:
+    def _listed(self, namespace: str | None) -> list[tuple[_core.CachedFunction, Gone]]:
         """The functions whose entries carry no versions, and all their entries."""
         with self._lock:
-            functions = [one for one in self._functions if one._plan.entries is not None]
+            functions = [
+                one for one in self._functions if one._plan.entries is not None
+            ]
         if not functions:
             return []
         from cachekit._operations import all_listed
@@ -453,9 +451,7 @@ class Cache(Factory):
             self._forget_here(versions)
         return result
 
-    def _forget_here(
-        self, versions: list[tuple[SharedStore | None, str, str]]
-    ) -> None:
+    def _forget_here(self, versions: list[tuple[SharedStore | None, str, str]]) -> None:
         for _, _, name in versions:
             self._members.expire(name)
 

@@ -285,9 +285,7 @@ class Coherence:
         for function in heard:
             function._expire()
 
-    def local_entry(
-        self, function_id: bytes, key: bytes, digest: bool = False
-    ) -> None:
+    def local_entry(self, function_id: bytes, key: bytes, digest: bool = False) -> None:
         """An entry is gone: for all functions of that id in this process.
 
         ``digest``  it is named by its digest; a function that knows it by another name

@@ -103,6 +103,7 @@ def page() -> str:
             ("URLs:", ["redis+cluster://", "redis+sentinel://"]),
             ("decorator:", [o.name for o in OPTIONS if not o.built]),
         )
+        if names
     )
     return (
         _HEAD

@@ -92,7 +92,10 @@ class Members:
         names: list[tuple[str, object]] = [
             ("version", name) for name in member.version_keys
         ]
-        names += [("digest" if member.digests else "entry", member.function_id), ("channel", member.channel)]
+        names += [
+            ("digest" if member.digests else "entry", member.function_id),
+            ("channel", member.channel),
+        ]
         if member.registry is not None:
             names += [("foreign", None), ("registry", member.registry[0])]
         if member.computed_tags:

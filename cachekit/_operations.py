@@ -211,7 +211,6 @@ class Operations(_Common):
 
         submit(lambda: _refresh(call))
 
-
     @staticmethod
     def linger(call: Call) -> bool:
         """Wait a moment for the process that holds the lock; False: long enough."""

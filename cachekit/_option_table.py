@@ -573,8 +573,7 @@ OPTIONS: tuple[Option, ...] = (
         "hard_timeout",
         None,
         Maybe(Seconds()),
-        "When the function takes longer than this it has failed, with "
-        "`LoaderTimeout`.",
+        "When the function takes longer than this it has failed, with `LoaderTimeout`.",
     ),
     Option(
         "coherence",

@@ -324,9 +324,7 @@ class Plan:
         tenant = self._tenant_in(call.key)
         return self.entries.read(data, self._name3(call, which), tenant)
 
-    def key_for(
-        self, function: _core.CachedFunction, args: Any, kwargs: Any
-    ) -> str:
+    def key_for(self, function: _core.CachedFunction, args: Any, kwargs: Any) -> str:
         """The name of a call's entry in the store."""
         key = function._key(*args, **kwargs)
         if self.entries is None:

@@ -43,7 +43,12 @@ def call(case):
         options["key"] = eval(case["key"])
     if case.get("url"):  # else by REDIS_URL
         options["backend"] = RedisBackend(case["url"])
-    gave = cache(**options)(function)(*eval(case["args"], NAMES))
+    cached = cache(**options)(function)
+    if case.get("does") == "invalidate":
+        return {"ran": False, "gave": str(cached.invalidate_cache(*eval(case["args"])))}
+    if case.get("does") == "clear":
+        return {"ran": False, "gave": str(cached.cache_clear())}
+    gave = cached(*eval(case["args"], NAMES))
     return {"ran": bool(runs), "gave": repr(gave)}
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from servers import RedisServer
 from wire3_entries import library, value_of
 
-from cachekit import _core
+from cachekit import Cache, CacheConfig, _core
 from cachekit._wire3 import (
     Bond,
     EntryForm,
@@ -350,3 +351,162 @@ def test_interop_with_secrets(peer, store):
     store.call("SET", key, write_interop("ours", bond))
     after = peer.call("(1,)", "1", **case)
     assert after == {"ran": False, "gave": "'ours'"}
+
+
+# ---- decorated functions of ours -----------------------------------------------------
+
+
+class Ours:
+    """``app.get_user`` of ours, on the store as the peer has it."""
+
+    def __init__(self, peer: Peer, **options: Any) -> None:
+        self.runs = 0
+        self.value: Any = None
+        config = {
+            name: options.pop(name)
+            for name in ("master_key", "previous_master_keys", "tenant")
+            if name in options
+        }
+        settings: dict[str, Any] = {"wire": f"3:{peer.release}", **config}
+        given = {} if peer.url is None else {"backend": peer.url}
+        if options.pop("explicit", False):
+            given = {"backend": peer.redis.url}
+        if not given:
+            settings["redis_url"] = peer.redis.url
+        self.cache = Cache(CacheConfig(**settings), **given)
+
+        def get_user(number: Any, flag: Any = False) -> Any:
+            self.runs += 1
+            return self.value
+
+        # A closure: the name vouches for it.
+        options = {"name": "app.get_user", "l1_enabled": False, "ttl": 300, **options}
+        self.function = self.cache(**options)(get_user)
+
+    def call(self, args: str, value: str) -> dict[str, Any]:
+        """As the peer's."""
+        runs, self.value = self.runs, value_of(value)
+        gave = self.function(*value_of(args))
+        return {"ran": self.runs > runs, "gave": repr(gave)}
+
+
+@pytest.fixture
+def ours(peer: Peer, store: Any) -> Iterator[Any]:
+    made: list[Ours] = []
+
+    def make(**options: Any) -> Ours:
+        made.append(Ours(peer, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.cache.close()
+
+
+def share(peer: Peer, mine: Ours, args: str, value: str, **case: Any) -> None:
+    """What either writes, the other finds; what either invalidates, is gone."""
+    again = '"it ran again"'
+    assert peer.call(args, value, **case)["ran"]
+    hit = peer.call(args, again, **case)
+    assert mine.call(args, again) == hit
+    assert mine.function.invalidate(*value_of(args)).value == "delivered"
+    assert peer.call(args, value, **case)["ran"]
+    mine.function.invalidate(*value_of(args))
+    assert mine.call(args, value)["ran"]
+    assert peer.call(args, again, **case) == hit == mine.call(args, again)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: value[:20])
+def test_calls_share_values(peer, store, ours, value):
+    share(peer, ours(), "(1,)", value)
+
+
+@pytest.mark.parametrize("namespace", [None, "users"])
+@pytest.mark.parametrize("args", ARGUMENTS, ids=lambda args: args[:20])
+def test_calls_share_keys(peer, store, ours, args, namespace):
+    mine = ours(namespace=namespace)
+    share(peer, mine, args, "[1]", options={"namespace": namespace})
+
+
+def test_calls_share_what_they_name_themselves(peer, store, ours):
+    library("blake3")
+    mine = ours(key=lambda number: f"user: {number}")
+    share(peer, mine, "(1,)", "[1]", key="lambda number: f'user: {number}'")
+
+
+def test_calls_share_orjson(peer, store, ours):
+    library("orjson")
+    from cachekit.serializers import OrjsonSerializer
+
+    value = "{'b': [1, 2.5], 'a': None}"
+    mine = ours(serializer=OrjsonSerializer())
+    share(peer, mine, "(1,)", value, options={"serializer": "orjson"})
+
+
+def test_calls_share_secrets(peer, store, ours):
+    _, _, case = secret(peer, OLD)
+    mine = ours(encryption=True, master_key=OLD, tenant=TENANT)
+    share(peer, mine, "(1,)", "{'id': 'plain to see'}", **case)
+    assert all(b"plain to see" not in data for data in entries(store).values())
+
+
+def test_calls_share_secrets_after_a_change_of_the_key(peer, store, ours):
+    _, _, before = secret(peer, OLD)
+    _, _, after = secret(peer, NEW, OLD)
+    mine = ours(
+        encryption=True, master_key=NEW, previous_master_keys=[OLD], tenant=TENANT
+    )
+    assert peer.call("(1,)", "'old'", **before)["ran"]
+    assert mine.call("(1,)", "'new'") == {"ran": False, "gave": "'old'"}
+    share(peer, mine, "(2,)", "'x'", **after)
+
+
+@pytest.mark.parametrize("secrets", [False, True])
+def test_calls_share_interop(peer, store, ours, secrets):
+    case: dict[str, Any] = {"options": INTEROP, "url": peer.redis.url}
+    options: dict[str, Any] = {"explicit": True, **INTEROP}
+    if secrets:
+        _, _, case = secret(peer, OLD)
+        case = {**case, "options": {**case["options"], **INTEROP}}
+        case["url"] = peer.redis.url
+        options |= {"encryption": True, "master_key": OLD, "tenant": TENANT}
+    share(peer, ours(**options), "(42.0,)", "{'b': [1, 2.5, b'x'], 'a': None}", **case)
+
+
+def test_their_invalidations_reach_what_we_wrote(peer, store, ours):
+    mine = ours(namespace="users")
+    case = {"options": {"namespace": "users"}}
+    mine.call("(1,)", "1")
+    peer.call("(1,)", "0", does="invalidate", **case)
+    assert mine.call("(1,)", "2")["ran"]
+
+
+def test_all_of_a_function(peer, store, ours):
+    library("blake3")
+    if peer.url is not None or peer.release == "0.17":
+        return  # keeps no list of a function's keys
+    mine = ours(namespace="users")
+    case = {"options": {"namespace": "users"}}
+    for number in range(3):
+        mine.call(f"({number},)", "1")
+        peer.call(f"({number + 10},)", "1", **case)
+    peer.call("()", "0", does="clear", **case)
+    assert entries(store) == {}
+    for number in range(3):
+        mine.call(f"({number},)", "1")
+        peer.call(f"({number + 10},)", "1", **case)
+    assert len(entries(store)) == 6
+    assert mine.function.invalidate_all().value == "delivered"
+    assert entries(store) == {}
+
+
+def test_memory_hears_of_their_invalidations(peer, store, ours):
+    library("blake3")
+    if peer.url is not None or not peer.dialect.events:
+        return  # tells nobody
+    mine = ours(namespace="users", l1_enabled=True)
+    mine.call("(1,)", "1")
+    peer.call("(1,)", "0", does="invalidate", options={"namespace": "users"})
+    end = time.monotonic() + 5
+    while mine.call("(1,)", "2")["gave"] != "2":
+        assert time.monotonic() < end

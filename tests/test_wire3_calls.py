@@ -272,9 +272,7 @@ def test_minimal_has_no_check_as_in_that_package(lab):
 
 def test_value_without_a_place_stays_in_memory(lab):
     for value in ({1: 2}, {1, 2}, 2**70):
-        cached = lab.function(
-            lab.cache(), counted(lab, value), "unlike"
-        )
+        cached = lab.function(lab.cache(), counted(lab, value), "unlike")
         runs = len(lab.runs)
         assert lab.call(cached) == value
         assert lab.call(cached) == value
@@ -393,7 +391,11 @@ def test_old_value_on_error_comes_from_memory(lab):
         return "old"
 
     cached = lab.function(
-        lab.cache(), get_user, ttl=0.05, serve_stale_on_error=True, stale_if_error_ttl=60
+        lab.cache(),
+        get_user,
+        ttl=0.05,
+        serve_stale_on_error=True,
+        stale_if_error_ttl=60,
     )
     lab.call(cached, 1)
     key = names_of((1,))[0].stored

@@ -155,7 +155,9 @@ def _cut(key: str) -> str:
     key = key.translate(_SPACE)
     if len(key) <= MAX_KEY:
         return key
-    return f"{key[:MAX_PREFIX]}:{blake2b(key.encode(), digest_size=32).hexdigest()[:32]}"
+    return (
+        f"{key[:MAX_PREFIX]}:{blake2b(key.encode(), digest_size=32).hexdigest()[:32]}"
+    )
 
 
 def tenant_start(tenant: str | None) -> str:
