@@ -12,8 +12,8 @@ from cachekit import _core
 from cachekit._checks import UNSET
 from cachekit._config import CacheConfig
 from cachekit._functions import CachedClassMethod, is_async, look_like_a_function
-from cachekit._members import Members
 from cachekit._logging import default_log
+from cachekit._members import Members
 from cachekit._options import PRESETS, FunctionOptions
 
 TYPE_CHECKING = False

@@ -26,12 +26,12 @@ from _thread import RLock
 from time import monotonic, sleep
 
 from cachekit import _core
+from cachekit._events import CHANNEL as FOREIGN
+from cachekit._events import decode_event
 from cachekit._logging import default_log
 from cachekit._members import Members
 from cachekit._messages import DIGEST, ENTRY, VERSION, parse
 from cachekit._waiters import Waiters
-from cachekit._events import CHANNEL as FOREIGN
-from cachekit._events import decode_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 """What programs of the PyPI package tell each other when entries are gone.
 
 One channel for all functions; a message is a MessagePack map ``{"r": what a function is
-known by, "k": key}``, without ``k`` for all entries of the function. Anybody who reaches
-the server can write to the channel: ``decode_event`` takes any bytes.
+known by, "k": key}``, without ``k`` for all entries of the function. Anybody who
+reaches the server can write to the channel: ``decode_event`` takes any bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ MAX_EVENT = 1024
 
 
 def encode_event(registry: str, key: str | None) -> bytes | None:
-    """One entry of a function is gone, or (None) all; None where it would be too long."""
+    """One entry of a function is gone, or (None) all.
+
+    A key that is too long is left out; None where that does not help.
+    """
     event = {"r": registry} if key is None else {"r": registry, "k": key}
     data = _core.wire3_pack(event)
     if len(data) <= MAX_EVENT:

@@ -466,7 +466,7 @@ FIELDS: tuple[Field, ...] = (
         "wire",
         4,
         Wire(),
-        "The form of entries in the store: 4, or that of a release of the PyPI package, "
-        "`3:0.24`, `3:0.23`, `3:0.20`, `3:0.17`; `3` is the first of them.",
+        "The form of entries in the store: 4, or that of a release of the package on "
+        "PyPI; `3` is `3:0.24`.",
     ),
 )

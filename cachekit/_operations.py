@@ -280,8 +280,8 @@ def all_listed(fn: CachedFunction) -> Gone:
             f"the entries of {plan.name} cannot be invalidated as a whole: nothing in "
             "the store tells which there are",
             hint="Use invalidate() with arguments. Of version 3 entries a list is kept "
-            "where redis_url names the store, all are of one tenant, the extra wire3 is "
-            "installed and the release is 0.20 or later",
+            "where redis_url names the store, all are of one tenant, the extra wire3 "
+            "is installed and the release is 0.20 or later",
         )
     return gone
 

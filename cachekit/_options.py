@@ -302,7 +302,10 @@ class FunctionOptions:
         raise AttributeError("FunctionOptions is immutable")
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{n}={held(v)}" for n, v in self.given.items())
+        shown = ", ".join(
+            f"{name}={held(value, secret=name == 'master_key')}"
+            for name, value in self.given.items()
+        )
         return f"<options of {self.preset.called}({shown})>"
 
 

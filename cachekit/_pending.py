@@ -59,7 +59,7 @@ else:
         ("name", "is_version", "channel", "message", "whole", "also", "listed"),
         defaults=((), None),
     )
-    Gone.__doc__ = """One thing that has to go from a store, and what the others are told.
+    Gone.__doc__ = """What has to go from a store, and what the others are told of it.
 
     ``name``        a store key, or the name of a version key
     ``is_version``  which of the two

@@ -12,6 +12,8 @@ import sys
 
 from cachekit import _core
 from cachekit._checks import NEVER_NS, to_ns
+from cachekit._events import CHANNEL as EVENTS
+from cachekit._logging import default_log
 from cachekit._messages import (
     DIGEST,
     ENTRY,
@@ -21,7 +23,6 @@ from cachekit._messages import (
 )
 from cachekit._names import tenant_prefix
 from cachekit._secrets import DEFAULT_TENANT, keyring_for, names_of
-from cachekit._logging import default_log
 from cachekit._signature import bind
 from cachekit._versions import (
     function_id,
@@ -31,7 +32,6 @@ from cachekit._versions import (
     tag_key,
     tag_slot,
 )
-from cachekit._events import CHANNEL as EVENTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -363,7 +363,7 @@ class Plan:
             version_message(self.store.coherence.origin, self.version_key),
             None,
             self._told(None),
-            tuple(listing),
+            (listing.name, listing.prefix),
         )
 
     def lookup_sides(self, call: _core.Call) -> tuple[str, ...]:

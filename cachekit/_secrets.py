@@ -50,7 +50,14 @@ def keyring_of(
     master = config.master_key if master_key is None else master_key
     if master is None:
         return None
-    previous = tuple(config.previous_master_keys)
+    # A key that is named twice would be a second name for the same entry.
+    previous = tuple(
+        dict.fromkeys(
+            key
+            for key in map(str.lower, config.previous_master_keys)
+            if key != master.lower()
+        )
+    )
     name = _name_of((str(wire), master, *previous))
     with _lock:
         ring = _rings.get(name)

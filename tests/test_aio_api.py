@@ -15,7 +15,7 @@ import pytest
 from servers import RedisServer
 
 import cachekit
-from cachekit import CacheConfig, Invalidation, NotBuiltYet, SerializationError
+from cachekit import CacheConfig, Invalidation, SerializationError
 from cachekit.aio import Cache, cached
 from cachekit.backends import MemoryBackend
 
@@ -68,13 +68,24 @@ def test_named_entries() -> None:
     run(main)
 
 
-def test_what_is_not_built_yet_says_so() -> None:
+def test_it_invalidates_many_at_once() -> None:
     async def main() -> None:
         cache = Cache(backend=None)
-        with pytest.raises(NotBuiltYet):
-            await cache.invalidate_tags("a")
-        with pytest.raises(NotBuiltYet):
-            await cache.clear(namespace="a")
+        runs = []
+
+        @cached(cache=cache, tags=["a"])
+        async def work(number: int) -> int:
+            runs.append(number)
+            return number
+
+        await work(1)
+        assert await cache.invalidate_tags("a") is Invalidation.DELIVERED
+        await work(1)
+        assert await cache.clear(namespace="elsewhere") is Invalidation.DELIVERED
+        await work(1)
+        assert await cache.clear() is Invalidation.DELIVERED
+        await work(1)
+        assert runs == [1, 1, 1]
 
     run(main)
 

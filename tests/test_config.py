@@ -596,16 +596,6 @@ def test_topologies_are_not_built(scheme):
     assert scheme in caught.value.option
 
 
-def test_function_that_opts_out_of_encryption_needs_none():
-    config = CacheConfig.from_environment({"CACHEKIT_MASTER_KEY": KEY})
-    config.require_built(encryption=False)
-    for encryption in (None, True):
-        with pytest.raises(NotBuiltYet) as caught:
-            config.require_built(encryption=encryption)
-        assert caught.value.option == "CACHEKIT_MASTER_KEY"
-        assert KEY not in str(caught.value)
-
-
 # -- Redis URLs -----------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from basic_store import BasicStore
 from faces import FACES, Face
 from servers import RedisServer
 from wire3_entries import RECORDED, library
@@ -23,6 +24,7 @@ from cachekit import (
     UncacheableArgument,
     _core,
 )
+from cachekit._events import CHANNEL, decode_event, encode_event
 from cachekit._wire3 import (
     Bond,
     EntryForm,
@@ -34,7 +36,6 @@ from cachekit._wire3 import (
     write_entry,
     write_interop,
 )
-from cachekit._events import CHANNEL, decode_event, encode_event
 from cachekit.backends import MemoryBackend
 
 OLD, NEW = "0123456789abcdef" * 4, "fedcba9876543210" * 4
@@ -780,6 +781,23 @@ def test_interop_on_a_store_of_ones_own(lab):
     )
     value = lab.call(cached, 1)
     assert lab.call(cached, 1) == value and len(lab.runs) == 1
+
+
+def test_further_names_on_a_basic_backend(lab):
+    library("blake3")
+    shelf = BasicStore()
+
+    def cached(wire):
+        cache = lab.cache(backend=shelf, wire=wire, l1_enabled=False)
+        return lab.function(cache, key=lambda number: f"u{number}")
+
+    value = lab.call(cached("3:0.23"), 1)
+    newer = cached("3:0.24")
+    assert lab.call(newer, 1) == value and len(lab.runs) == 1
+    lab.call(newer.refresh, 1)
+    assert lab.call(cached("3:0.23"), 1)["run"] == 2
+    lab.call(newer.invalidate, 1)
+    assert lab.call(newer, 1)["run"] == 3
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from inspect import BoundArguments, Parameter, signature
 from typing import NamedTuple
 
 from cachekit._errors import CacheKitError, ConfigurationError
+from cachekit._events import encode_event
 from cachekit._wire3._dialect import dialect_of
 from cachekit._wire3._entries import Bond, EntryForm, read_entry, write_entry
-from cachekit._events import encode_event
 from cachekit._wire3._interop import (
     InteropName,
     interop_arguments,

@@ -48,6 +48,15 @@ def _refuse(what: str) -> NoReturn:
     raise BackendUnavailable(f"the backend {what}")
 
 
+def _names_in(request: Claim | Fill) -> tuple[str, ...]:
+    """The entry's name, then its further ones."""
+    return (request.key, *(name for name, _ in request.others))
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - monotonic())
+
+
 class _Adapter:
     fenced = False
     versioned = False
@@ -83,16 +92,24 @@ class Simple(_Adapter):
     backend: Backend
 
     def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Found:
+        end = monotonic() + timeout
         found = self.backend.read(key, timeout)
-        return (None, -2, ()) if found is None else (*found, ())
+        if found is not None:
+            return (*found, ())
+        # Nobody asks for versions here: these are further names of the entry.
+        others = (self.backend.read(side, _left(end)) for side in sides)
+        return None, -2, tuple(None if one is None else one[0] for one in others)
 
     def claim(self, request: Claim, timeout: float) -> Claimed:
         if request.delete:
-            self.backend.delete((request.key,), timeout)
+            self.backend.delete(_names_in(request), timeout)
         return _UNFENCED
 
     def fill(self, request: Fill, timeout: float) -> bool:
+        end = monotonic() + timeout
         self.backend.write(request.key, request.data, request.ttl_ms, timeout)
+        if request.others:
+            self.backend.delete(_names_in(request)[1:], _left(end))
         return True
 
     def remove(self, request: Removal, timeout: float) -> None:
@@ -103,7 +120,7 @@ class Simple(_Adapter):
         if request.keys:
             self.backend.delete(request.keys, timeout)
         for prefix in prefixes:
-            sweep(prefix, max(0.0, deadline - monotonic()))
+            sweep(prefix, _left(deadline))
 
     def renew(self, key: str, lock: str, ttl_ms: int, timeout: float) -> bool:
         return True
@@ -118,16 +135,23 @@ class AsyncSimple(_Adapter):
     backend: AsyncBackend
 
     async def lookup(self, key: str, sides: tuple[str, ...], timeout: float) -> Found:
+        end = monotonic() + timeout
         found = await self.backend.read(key, timeout)
-        return (None, -2, ()) if found is None else (*found, ())
+        if found is not None:
+            return (*found, ())
+        others = [await self.backend.read(side, _left(end)) for side in sides]
+        return None, -2, tuple(None if one is None else one[0] for one in others)
 
     async def claim(self, request: Claim, timeout: float) -> Claimed:
         if request.delete:
-            await self.backend.delete((request.key,), timeout)
+            await self.backend.delete(_names_in(request), timeout)
         return _UNFENCED
 
     async def fill(self, request: Fill, timeout: float) -> bool:
+        end = monotonic() + timeout
         await self.backend.write(request.key, request.data, request.ttl_ms, timeout)
+        if request.others:
+            await self.backend.delete(_names_in(request)[1:], _left(end))
         return True
 
     async def remove(self, request: Removal, timeout: float) -> None:
@@ -137,7 +161,7 @@ class AsyncSimple(_Adapter):
         if request.keys:
             await self.backend.delete(request.keys, timeout)
         for prefix in prefixes:
-            await sweep(prefix, max(0.0, deadline - monotonic()))
+            await sweep(prefix, _left(deadline))
 
     async def renew(self, key: str, lock: str, ttl_ms: int, timeout: float) -> bool:
         return True
