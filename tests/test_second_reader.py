@@ -192,7 +192,7 @@ def test_it_refuses_what_is_changed(
 def examples() -> list[bytes]:
     """The entries and messages that the page writes out."""
     found = []
-    for block in re.findall(r"^```\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S):
+    for block in re.findall(r"^```\w*\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S):
         data = b""
         for line in block.splitlines():
             digits = re.match(r"((?:[0-9a-f]{2} )*[0-9a-f]{2})(?:  |$)", line)

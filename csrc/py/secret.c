@@ -77,7 +77,9 @@ ckpy_secret_name(const struct ckpy_secret *secret, PyObject *identity, PyObject 
                              &secret_key) < 0)
             return -1;
         ckpy_store_key_digest(digests[i], secret_key,
-                              secret->tenant_of == NULL ? PIECE(NULL, 0) : owner,
+                              secret->keyring != NULL || secret->tenant_of == NULL
+                                  ? PIECE(NULL, 0)
+                                  : owner,
                               identity, data);
         ck_key_release(secret_key);
     }

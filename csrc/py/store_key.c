@@ -33,14 +33,37 @@ ckpy_store_key_of_digest(PyObject *prefix, const uint8_t digest[CK_DIGEST_SIZE])
 
 /* The length first, so that identity and key cannot run into each other. */
 static void
-update(struct ck_digest *state, const void *data, size_t size)
+put_length(struct ck_digest *state, size_t size)
 {
     uint8_t len[8];
     uint64_t left = size;
     for (size_t i = 0; i < sizeof len; i++, left >>= 8)
         len[i] = (uint8_t)left;
     ck_digest_update(state, len, sizeof len);
+}
+
+static void
+update(struct ck_digest *state, const void *data, size_t size)
+{
+    put_length(state, size);
     ck_digest_update(state, data, size);
+}
+
+/* A tenant other than the default one is a part of the identity. The plan does the same
+ * where all entries are of one. */
+static void
+update_identity(struct ck_digest *state, PyObject *identity, struct ck_piece tenant)
+{
+    static const char normal[] = "default";
+    size_t len = (size_t)PyBytes_GET_SIZE(identity);
+    bool other = tenant.data != NULL && (tenant.len != sizeof normal - 1 ||
+                                         memcmp(tenant.data, normal, tenant.len) != 0);
+    put_length(state, other ? len + 1 + tenant.len : len);
+    ck_digest_update(state, PyBytes_AS_STRING(identity), len);
+    if (other) {
+        ck_digest_update(state, "@", 1);
+        ck_digest_update(state, tenant.data, tenant.len);
+    }
 }
 
 void
@@ -53,9 +76,7 @@ ckpy_store_key_digest(uint8_t out[CK_DIGEST_SIZE], const struct ck_key *key,
         ck_key_begin_name(key, &state);
     else
         ck_digest_init(&state, NULL, 0);
-    if (tenant.data != NULL)
-        update(&state, tenant.data, tenant.len);
-    update(&state, PyBytes_AS_STRING(identity), (size_t)PyBytes_GET_SIZE(identity));
+    update_identity(&state, identity, tenant);
     update(&state, canonical.data, canonical.len);
     ck_digest_final(&state, out);
 }
