@@ -292,7 +292,6 @@ class CacheConfig:
         return _rebuild, (self._given, self._origin)
 
 
-
 class _Reader:
     """The attribute of one field: what was given, else the default."""
 

@@ -123,13 +123,13 @@ def parse(data: bytes) -> Message | None:
         return None
     origin = bytes(data[len(_MARK) : _KIND_AT])
     kind = bytes(data[_KIND_AT:_BODY_AT])
-    if kind == ENTRY or kind == DIGEST:
+    if kind in (ENTRY, DIGEST):
         if len(data) < _KEY_AT or (kind == DIGEST and len(data) != _KEY_AT + 32):
             return None
         return Message(
             kind, origin, bytes(data[_BODY_AT:_KEY_AT]), bytes(data[_KEY_AT:])
         )
-    if kind != VERSION and kind != WAKE:
+    if kind not in (VERSION, WAKE):
         return None
     name = bytes(data[_BODY_AT:])
     if len(name) > MAX_BODY or not _is_text(name):

@@ -9,8 +9,8 @@ entry carries the numbers it was built under. The names::
     {namespace}:tag:{readable}:{32 hex}    a tag
 
 The digits are BLAKE2b-128 of what is named, kept apart by kind. Where a ``key`` is
-given they are of that keyed digest, and the readable part of a tag is left out: encrypted
-caches show no names.
+given they are of that keyed digest, and the readable part of a tag is left out:
+encrypted caches show no names.
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ def canonical(value: Any) -> bytes:
     if isinstance(value, int):
         if 0 <= value < 128:
             return bytes((0x80 | value,))
-        width = next(w for w in range(1, 9) if -(1 << 8 * w - 1) <= value < 1 << 8 * w - 1)
+        width = next(
+            w for w in range(1, 9) if -(1 << 8 * w - 1) <= value < 1 << 8 * w - 1
+        )
         return bytes((width,)) + value.to_bytes(width, "little", signed=True)
     if isinstance(value, float):
         return b"f" + struct.pack("<d", value)
@@ -64,9 +66,13 @@ def canonical(value: Any) -> bytes:
         return b"y" + _count(len(value)) + value
     if isinstance(value, str):
         widest = max(map(ord, value), default=0)
-        tag, width = (b"s", 1) if widest < 256 else (b"u", 2) if widest < 65536 else (b"U", 4)
-        return tag + _count(len(value)) + b"".join(
-            ord(c).to_bytes(width, "little") for c in value
+        tag, width = (
+            (b"s", 1) if widest < 256 else (b"u", 2) if widest < 65536 else (b"U", 4)
+        )
+        return (
+            tag
+            + _count(len(value))
+            + b"".join(ord(c).to_bytes(width, "little") for c in value)
         )
     if isinstance(value, (list, tuple)):
         return b"(" + _count(len(value)) + b"".join(map(canonical, value))

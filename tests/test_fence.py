@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from basic_store import BasicStore
 from together import MAX, background, wait_until
 
 from cachekit import Cache, CacheConfig
-from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 
 

@@ -61,7 +61,9 @@ def options_of(about: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def function_of(cache: Cache, about: dict[str, Any], value: Any, runs: list[int]) -> Any:
+def function_of(
+    cache: Cache, about: dict[str, Any], value: Any, runs: list[int]
+) -> Any:
     @cache(name="golden", **options_of(about))
     def function(item: str, n: int = 1) -> Any:
         runs.append(n)

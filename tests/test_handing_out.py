@@ -6,9 +6,9 @@ import dataclasses
 import logging
 
 import pytest
+from basic_store import BasicStore
 
 from cachekit import Cache, CacheConfig, CacheMiss, SerializationError
-from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 from cachekit.serializers import PickleSerializer
 

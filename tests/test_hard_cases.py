@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from basic_store import BasicStore
 from faces import FACES, Face
 
 from cachekit import Cache, CacheConfig
-from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 
 LONG = 20.0

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from basic_store import BasicStore
 from faces import FACES, Face
 from servers import RedisServer, free_port
 
 import cachekit
 from cachekit import BackendConnectionError, Cache, CacheConfig, health
-from basic_store import BasicStore
 from cachekit.backends import MemoryBackend, RedisBackend
 from cachekit.health import SLOW_MS, describe, liveness, readiness
 

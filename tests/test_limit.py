@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from basic_store import BasicStore
 
 from cachekit import Cache, CacheConfig, PoolTimeout
 from cachekit._limit import AsyncLimited, Limit, Limited
-from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 
 
@@ -145,7 +145,9 @@ def test_time_spent_in_line_is_taken_off_the_deadline() -> None:
 
     limit = Limit(1)
     place = limit.take(1.0)
-    thread = threading.Thread(target=Limited(Store(), limit).lookup, args=("k", (), 5.0))
+    thread = threading.Thread(
+        target=Limited(Store(), limit).lookup, args=("k", (), 5.0)
+    )
     thread.start()
     until(lambda: limit.figures["waiting"] == 1)
     time.sleep(0.05)
@@ -196,7 +198,9 @@ def test_no_more_tasks_than_the_limit_are_inside() -> None:
     transport = AsyncLimited(gate, limit)
 
     async def main() -> list[str]:
-        tasks = [asyncio.create_task(transport.lookup(str(i), (), 5.0)) for i in range(10)]
+        tasks = [
+            asyncio.create_task(transport.lookup(str(i), (), 5.0)) for i in range(10)
+        ]
         await asyncio.sleep(0.01)
         assert limit.figures == {"limit": 3, "in_use": 3, "waiting": 7, "skipped": 0}
         gate.open.set()
@@ -268,7 +272,9 @@ def test_an_operation_cancelled_inside_gives_its_place_back() -> None:
     limit = Limit(1)
 
     async def main() -> None:
-        task = asyncio.create_task(AsyncLimited(AsyncGate(), limit).lookup("k", (), 5.0))
+        task = asyncio.create_task(
+            AsyncLimited(AsyncGate(), limit).lookup("k", (), 5.0)
+        )
         await asyncio.sleep(0.01)
         assert limit.figures["in_use"] == 1
         task.cancel()
@@ -316,7 +322,9 @@ def test_threads_and_loops_share_one_count() -> None:
 
     def loop() -> None:
         async def main() -> None:
-            await asyncio.gather(*(awaitable.lookup(str(i), (), 5.0) for i in range(100)))
+            await asyncio.gather(
+                *(awaitable.lookup(str(i), (), 5.0) for i in range(100))
+            )
 
         asyncio.run(main())
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from basic_store import BasicStore
 from faces import FACES, Face
 
 import cachekit
@@ -21,7 +22,6 @@ from cachekit import (
     Invalidation,
     SerializationError,
 )
-from basic_store import BasicStore
 from cachekit.backends import MemoryBackend
 
 

@@ -116,8 +116,7 @@ def unescaped(line: bytes) -> bytes:
 
 
 def everything(driver: Driver, url: str, seen: Callable[[str], None]) -> list[Any]:
-    """Every operation, of caches with one key and with two; what there was, at its end.
-    """
+    """Every operation, of caches with one key and with two; what there was, at its end."""
     objects: list[Any] = []
     for step in ((FORMER,), (KEY, FORMER)):
         cache = driver.cache(
@@ -125,7 +124,9 @@ def everything(driver: Driver, url: str, seen: Callable[[str], None]) -> list[An
         )
         works = [
             driver.work(cache, "secure", name="one", tags=[TAG], early_refresh=True),
-            driver.work(cache, name="two", tags=lambda n: [TAG], tenant=lambda n: "blue"),
+            driver.work(
+                cache, name="two", tags=lambda n: [TAG], tenant=lambda n: "blue"
+            ),
             driver.work(cache, name="three", coherence="tracking", fail_closed=True),
             driver.work(cache, name="four", full_key=lambda n: NAME),
         ]
@@ -210,7 +211,9 @@ def test_the_same_search_finds_what_is_not_encrypted(
     """So that the searches above can be believed."""
     driver = Driver()
     with overhearing(redis_server) as heard:
-        work = driver.work(driver.cache(redis_server.url), tags=[TAG], compress_min=9999)
+        work = driver.work(
+            driver.cache(redis_server.url), tags=[TAG], compress_min=9999
+        )
         work.answer = lambda n: [VALUE]
         work(ARGUMENT)
         work.invalidate(ARGUMENT)

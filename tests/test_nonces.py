@@ -57,5 +57,7 @@ def test_the_same_value_is_never_encrypted_alike(redis_server: RedisServer) -> N
         write.refresh("same", 1)
         ((_, data),) = entries(redis_server).items()
         seen.add((data[HEADER : HEADER + 12], data[HEADER + 12 :]))
-    assert len({nonce for nonce, _ in seen}) == len({sealed for _, sealed in seen}) == 50
+    assert (
+        len({nonce for nonce, _ in seen}) == len({sealed for _, sealed in seen}) == 50
+    )
     cache.close()

@@ -148,6 +148,7 @@ NEEDY_REFUSED = {
     "soft_timeout": {ValueError: [0, True], TypeError: ["1", NEVER]},
 }
 
+
 def of(preset: str = "", **given: object) -> FunctionOptions:
     return FunctionOptions.of(preset, given)
 

@@ -56,12 +56,21 @@ def drivers(request: pytest.FixtureRequest) -> Iterator[list[Driver]]:
 
 PAIRS = pytest.mark.parametrize(
     "steps",
-    [pair for pair in itertools.permutations(range(4), 2) if abs(pair[0] - pair[1]) == 1],
+    [
+        pair
+        for pair in itertools.permutations(range(4), 2)
+        if abs(pair[0] - pair[1]) == 1
+    ],
     ids=lambda pair: f"{pair[0]} and {pair[1]}",
 )
 TAGGED = pytest.mark.parametrize(
     "options",
-    [{}, {"tags": ["t"]}, {"tags": lambda n: ["t", f"n:{n}"]}, {"tenant": lambda n: "x"}],
+    [
+        {},
+        {"tags": ["t"]},
+        {"tags": lambda n: ["t", f"n:{n}"]},
+        {"tenant": lambda n: "x"},
+    ],
     ids=["plain", "tags", "computed tags", "tenant"],
 )
 
@@ -184,7 +193,9 @@ def test_one_round_trip_whatever_the_keys(redis_server: RedisServer) -> None:
 
 @PAIRS
 @TAGGED
-@pytest.mark.parametrize("how", ["invalidate", "put", "refresh", "INVALIDATE", "BYPASS"])
+@pytest.mark.parametrize(
+    "how", ["invalidate", "put", "refresh", "INVALIDATE", "BYPASS"]
+)
 def test_one_entry_is_renewed_for_both(
     drivers: list[Driver],
     redis_server: RedisServer,

@@ -127,7 +127,9 @@ def test_other_serializers(
 
     entry = stored(driver, redis_server, [1, 2], master, serializer=Named())
     assert entry.serializer == 255 and entry.data == b"[1, 2]"
-    assert entry.serializer_name == xxhash.xxh3_64_intdigest(b"acme.columns") & 0xFFFFFFFF
+    assert (
+        entry.serializer_name == xxhash.xxh3_64_intdigest(b"acme.columns") & 0xFFFFFFFF
+    )
 
 
 # -- names -----------------------------------------------------------------------------
@@ -139,9 +141,7 @@ ARGUMENTS = [None, True, False, 0, 127, 128, -1, -129, 1 << 40, 0.5, "", "tea", 
 @SECRETS
 @pytest.mark.parametrize("tenant", ["default", "blue"])
 @pytest.mark.parametrize("per_call", [False, True], ids=["one", "each call"])
-def test_names(
-    driver: Driver, master: str | None, tenant: str, per_call: bool
-) -> None:
+def test_names(driver: Driver, master: str | None, tenant: str, per_call: bool) -> None:
     cache = driver.cache(None, master_key=master)
 
     @cache(name="price", tenant=(lambda item, n=1: tenant) if per_call else tenant)
@@ -192,7 +192,9 @@ def test_it_refuses_what_is_changed(
 def examples() -> list[bytes]:
     """The entries and messages that the page writes out."""
     found = []
-    for block in re.findall(r"^```\w*\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S):
+    for block in re.findall(
+        r"^```\w*\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S
+    ):
         data = b""
         for line in block.splitlines():
             digits = re.match(r"((?:[0-9a-f]{2} )*[0-9a-f]{2})(?:  |$)", line)

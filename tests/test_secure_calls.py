@@ -239,6 +239,7 @@ def test_tags_are_keyed_in_their_version_keys(
 
 # -- memory ----------------------------------------------------------------------------
 
+
 class Holder:
     """A process that keeps values in memory, and no reference to any of them."""
 
@@ -255,7 +256,6 @@ class Holder:
     def fill(self) -> None:
         for n in range(200):
             self.work(n)
-
 
 
 @pytest.mark.no_sanitizer

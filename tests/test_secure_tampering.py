@@ -390,3 +390,28 @@ def aged(data: bytes, name: str, hours: float) -> bytes:
     created = int.from_bytes(header[6:14], "little") - round(hours * 3_600_000)
     header = header[:6] + created.to_bytes(8, "little") + header[14:]
     return header + keyring.seal("default", name, header, plain)
+
+
+def test_an_entry_that_is_removed_is_computed_again(
+    driver: Driver, cache: Cache, redis_server: RedisServer
+) -> None:
+    work = driver.work(cache, fail_closed=True)
+    work(1)
+    redis_server.call("FLUSHALL")
+    assert work(1)["run"] == 2
+
+
+def test_version_keys_that_are_put_back_bring_their_entries_back(
+    driver: Driver, cache: Cache, redis_server: RedisServer
+) -> None:
+    """Said in docs/encryption.md: numbers in the store are not secret."""
+    work = driver.work(cache, fail_closed=True)
+    work(1)
+    saved = {
+        name: redis_server.call("GET", name) for name in redis_server.call("KEYS", "*")
+    }
+    work.invalidate_all()
+    redis_server.call("FLUSHALL")
+    for name, data in saved.items():
+        redis_server.call("SET", name, data, "PX", 60_000)
+    assert work(1)["run"] == 1

@@ -8,6 +8,7 @@ import logging
 from typing import Any
 
 import pytest
+from basic_store import BasicStore
 
 from cachekit import (
     BackendConnectionError,
@@ -17,7 +18,6 @@ from cachekit import (
     PoolTimeout,
 )
 from cachekit._store import SharedStore
-from basic_store import BasicStore
 
 _numbers = itertools.count()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable, Iterator
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -32,9 +31,7 @@ def driver(each_driver: Driver) -> Driver:  # noqa: F811
     return each_driver
 
 
-def of_tier(
-    driver: Driver, server: RedisServer, tier: str, **config: Any
-) -> Cache:
+def of_tier(driver: Driver, server: RedisServer, tier: str, **config: Any) -> Cache:
     url = None if tier == "memory" else server.url
     return driver.cache(url, l1_enabled=tier != "store", **config)
 
@@ -150,7 +147,9 @@ def test_long_tenants_without_encryption(
     driver: Driver, redis_server: RedisServer
 ) -> None:
     cache = driver.cache(redis_server.url, l1_enabled=False)
-    work = driver.work(cache, tenant=lambda n: "t" * 100_000 + str(n % 2), key=lambda n: 0)
+    work = driver.work(
+        cache, tenant=lambda n: "t" * 100_000 + str(n % 2), key=lambda n: 0
+    )
     assert [work(n)["n"] for n in (0, 1, 2, 3)] == [0, 1, 0, 1]
     assert all(len(name) <= 246 for name in entries(redis_server))
 
@@ -239,6 +238,18 @@ def test_all_tenants_at_once(
         work(1)
     assert sum(work.runs for work in set(works)) == 2 * runs == 6
     who.set("nobody")
+
+
+@SECRETS
+def test_invalidate_all_where_the_tenant_is_a_text(
+    driver: Driver, redis_server: RedisServer, secrets: dict[str, Any]
+) -> None:
+    cache = driver.cache(redis_server.url, **secrets)
+    blue, green = (driver.work(cache, name="all", tenant=t) for t in ("blue", "green"))
+    blue(1), green(1)
+    assert blue.invalidate_all() is Invalidation.DELIVERED
+    assert blue(1)["run"] == 2
+    assert green(1)["run"] == (2 if secrets else 1)
 
 
 class Program:

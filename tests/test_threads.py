@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from basic_store import BasicStore
 
 from cachekit import BackendConnectionError, BackendTimeout, Cache, CacheConfig
-from basic_store import BasicStore
-from cachekit.backends import AsyncBackend, MemoryBackend
+from cachekit.backends import AsyncBackend
 from cachekit.backends._threads import InThreads
 
 

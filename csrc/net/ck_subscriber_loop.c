@@ -313,7 +313,8 @@ take(struct run *run, struct ck_resp_reply *reply)
     case CK_SIGN_FAILED: return fail(run, error.text);
     default:
         atomic_store(&self->confirmed, run->session.confirmed_count);
-        return run->session.stage == CK_SUBSCRIPTION_PROBED ? say_it_answers(run) : GO_ON;
+        return run->session.stage == CK_SUBSCRIPTION_PROBED ? say_it_answers(run)
+                                                            : GO_ON;
     }
 }
 

@@ -104,9 +104,8 @@ keep(struct ckpy_call *call)
     if (call->mode == CK_MODE_BYPASS || call->mode == CK_MODE_INVALIDATE ||
         call->mode == CK_MODE_RENEW)
         ckpy_call_mark_others(call);
-    int64_t allowed = function->memory == NULL || call->unheard
-                          ? 0
-                          : ckpy_call_memory_cap(call);
+    int64_t allowed =
+        function->memory == NULL || call->unheard ? 0 : ckpy_call_memory_cap(call);
     if (allowed == 0)
         return;
     if (ckpy_call_hold(call, value) != 0) {

@@ -73,7 +73,7 @@ take_sides(struct ckpy_call *call)
     }
     if (call->args == NULL &&
         ckpy_call_own_arguments(call, call->argv, PyVectorcall_NARGS(call->nargsf),
-                      call->kwnames) < 0)
+                                call->kwnames) < 0)
         return -1;
     PyObject *both = PyObject_CallFunctionObjArgs(
         function->policy.tags_of, call->args,
@@ -85,8 +85,8 @@ take_sides(struct ckpy_call *call)
     int rc = -1;
     if (PyArg_ParseTuple(both, "O!y*;tags_of() must return names and slots",
                          &PyTuple_Type, &sides, &slots)) {
-        call->slot_count = (uint8_t)(slots.len / 2 < CKPY_TAGS_MAX ? slots.len / 2
-                                                                   : CKPY_TAGS_MAX);
+        call->slot_count =
+            (uint8_t)(slots.len / 2 < CKPY_TAGS_MAX ? slots.len / 2 : CKPY_TAGS_MAX);
         memcpy(call->slots, slots.buf, call->slot_count * sizeof *call->slots);
         call->sides = Py_NewRef(sides);
         PyBuffer_Release(&slots);
@@ -105,8 +105,8 @@ ckpy_call_take_names(struct ckpy_call *call)
         ckpy_call_own_arguments(call, call->argv, PyVectorcall_NARGS(call->nargsf),
                                 call->kwnames) < 0)
         return -1;
-    PyObject *names = PyObject_CallMethod(call->function->plan, "wire3_names", "O",
-                                          (PyObject *)call);
+    PyObject *names =
+        PyObject_CallMethod(call->function->plan, "wire3_names", "O", (PyObject *)call);
     if (names == NULL)
         return -1;
     if (!PyTuple_CheckExact(names) || PyTuple_GET_SIZE(names) == 0 ||
@@ -148,7 +148,7 @@ take_candidate(struct ckpy_call *call, struct ck_entry *entry)
 
 struct ckpy_call *
 ckpy_call_allocate(struct ckpy_function *function, enum ck_mode mode, PyObject *key,
-         uint64_t hash)
+                   uint64_t hash)
 {
     PyTypeObject *type = function->state->call_type;
     struct ckpy_call *call = (struct ckpy_call *)type->tp_alloc(type, 0);
@@ -213,8 +213,8 @@ ckpy_call_begin(struct ckpy_call *call)
         .has_store = call->function->transport != NULL,
         .locks = asks_for_lock(call),
         .single_flight = policy->single_flight,
-        .fail_closed =
-            call->function->secret.fail_closed && call->function->secret.keyring != NULL,
+        .fail_closed = call->function->secret.fail_closed &&
+                       call->function->secret.keyring != NULL,
         .paid = call->given != NULL,
         .fallback = policy->fallback,
         .serve_stale_on_error = policy->serve_stale_on_error,
@@ -242,7 +242,8 @@ ckpy_call_new(struct ckpy_function *function, enum ck_mode mode,
     call->argv = args;
     call->nargsf = nargsf;
     call->kwnames = kwnames;
-    if (own && ckpy_call_own_arguments(call, args, PyVectorcall_NARGS(nargsf), kwnames) < 0)
+    if (own &&
+        ckpy_call_own_arguments(call, args, PyVectorcall_NARGS(nargsf), kwnames) < 0)
         Py_CLEAR(call);
     return call;
 }
@@ -251,11 +252,11 @@ struct ckpy_call *
 ckpy_call_new_with(struct ckpy_function *function, enum ck_mode mode,
                    const struct ckpy_lookup *lookup, PyObject *args, PyObject *kwargs)
 {
-    struct ckpy_call *call = ckpy_call_new(function, mode, lookup, NULL, 0, NULL, false);
+    struct ckpy_call *call =
+        ckpy_call_new(function, mode, lookup, NULL, 0, NULL, false);
     if (call != NULL) {
         call->args = Py_NewRef(args);
         call->kwargs = Py_XNewRef(kwargs);
     }
     return call;
 }
-

@@ -85,9 +85,9 @@ ckpy_function_refresh_early(struct ckpy_function *function,
     int64_t end = lookup->entry->fresh_until;
     struct ckpy_call *call = ckpy_call_new(function, CK_MODE_REVALIDATE, lookup, args,
                                            nargsf, kwnames, true);
-    if (call == NULL || (!ckpy_call_is_paused(call) &&
-                         !under_refresh(function, call->key) &&
-                         start_refresh(call, end) < 0))
+    if (call == NULL ||
+        (!ckpy_call_is_paused(call) && !under_refresh(function, call->key) &&
+         start_refresh(call, end) < 0))
         PyErr_WriteUnraisable((PyObject *)function);
     Py_XDECREF((PyObject *)call);
 }

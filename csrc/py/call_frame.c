@@ -85,10 +85,10 @@ write_frame(struct ckpy_call *call, struct ck_frame *frame, struct ck_buf *out,
     if (secret->keyring == NULL)
         return ck_frame_write(out, frame, payload->data, payload->len);
     PyObject *name = ckpy_call_store_key(call);
-    return name == NULL ? CK_ERR_ARGUMENT
-                        : ckpy_secret_write(secret, out, frame, ckpy_call_tenant(call),
-                                            piece_of(name), payload->data,
-                                            payload->len);
+    return name == NULL
+               ? CK_ERR_ARGUMENT
+               : ckpy_secret_write(secret, out, frame, ckpy_call_tenant(call),
+                                   piece_of(name), payload->data, payload->len);
 }
 
 /* Header, payload (compressed where it pays), check: a bytes object. */
@@ -331,8 +331,8 @@ decrypt(struct ckpy_call *call, const struct ck_frame *frame, PyObject *name,
         return CK_OK;
     if (!frame->encrypted)
         return CK_ERR_CORRUPT; /* put there by somebody without the key */
-    enum ck_status status = ckpy_secret_open(secret, frame, ckpy_call_tenant(call),
-                                             piece_of(name), plain);
+    enum ck_status status =
+        ckpy_secret_open(secret, frame, ckpy_call_tenant(call), piece_of(name), plain);
     *payload = (struct ck_piece){.data = plain->data, .len = plain->len};
     return status == CK_MISS ? CK_ERR_CORRUPT : status;
 }
@@ -447,11 +447,11 @@ ckpy_call_open_others(struct ckpy_call *call)
     if (PyTuple_GET_SIZE(call->numbers) < count - 1)
         return event;
     for (Py_ssize_t i = 1; i < count && event == CK_EV_READ_MISS; i++) {
-        PyObject *data = PyTuple_GET_ITEM(call->numbers, i - 1);
+        PyObject *data = Py_NewRef(PyTuple_GET_ITEM(call->numbers, i - 1));
         if (PyBytes_CheckExact(data)) /* its expiry was not asked for */
-            event = ckpy_call_open_wire3(
-                call, (const uint8_t *)PyBytes_AS_STRING(data),
-                (size_t)PyBytes_GET_SIZE(data), i, -2);
+            event = ckpy_call_open_wire3(call, (const uint8_t *)PyBytes_AS_STRING(data),
+                                         (size_t)PyBytes_GET_SIZE(data), i, -2);
+        Py_DECREF(data);
     }
     return judge_corrupt(call, event);
 }
@@ -461,8 +461,8 @@ ckpy_call_open_former(struct ckpy_call *call)
 {
     Py_ssize_t step = PyTuple_GET_SIZE(call->sides) + 1;
     enum ck_event event = CK_EV_READ_MISS;
-    for (Py_ssize_t i = 1;
-         i < call->function->secret.names && event == CK_EV_READ_MISS; i++) {
+    for (Py_ssize_t i = 1; i < call->function->secret.names && event == CK_EV_READ_MISS;
+         i++) {
         Py_ssize_t at = i * step - 1;
         PyObject *data = at >= PyTuple_GET_SIZE(call->numbers)
                              ? Py_None

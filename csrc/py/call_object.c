@@ -315,7 +315,8 @@ static PyMethodDef call_methods[] = {
     {"take_look", call_take_look, METH_O,
      PyDoc_STR("take_look($self, again, /)\n--\n\nLINGER: look again, or give up.")},
     {"take_patience", call_take_patience, METH_NOARGS,
-     PyDoc_STR("take_patience($self, /)\n--\n\nWAIT: the old value, rather than this.")},
+     PyDoc_STR(
+         "take_patience($self, /)\n--\n\nWAIT: the old value, rather than this.")},
     {"leave", call_leave, METH_NOARGS,
      PyDoc_STR("leave($self, /)\n--\n\nThe old value; the call goes on without its "
                "caller.")},
@@ -326,10 +327,12 @@ static PyMethodDef call_methods[] = {
     {"take_value", call_take_value, METH_O,
      PyDoc_STR("take_value($self, value, /)\n--\n\nThe function returned this.")},
     {"take_exception", call_take_exception, METH_O,
-     PyDoc_STR("take_exception($self, exception, /)\n--\n\nThe function raised this, or\n"
-               "the call is aborted by it.")},
+     PyDoc_STR(
+         "take_exception($self, exception, /)\n--\n\nThe function raised this, or\n"
+         "the call is aborted by it.")},
     {"take_flight", call_take_flight, METH_O,
-     PyDoc_STR("take_flight($self, timed_out, /)\n--\n\nThe flight settled, or did not.")},
+     PyDoc_STR(
+         "take_flight($self, timed_out, /)\n--\n\nThe flight settled, or did not.")},
     {"finish", call_finish, METH_NOARGS,
      PyDoc_STR("finish($self, /)\n--\n\nReturn or raise what the call came to.")},
     {NULL, NULL, 0, NULL},
@@ -375,8 +378,8 @@ static PyGetSetDef call_getset[] = {
      "Seconds after which the function has failed; None: never.", NULL},
     {"lingered", call_get_lingered, NULL,
      "Seconds that this call has waited for another process.", NULL},
-    {"lookup_sides", call_get_lookup_sides, NULL,
-     "What is read beside the entry.", NULL},
+    {"lookup_sides", call_get_lookup_sides, NULL, "What is read beside the entry.",
+     NULL},
     {"wants_lock", call_get_wants_lock, NULL, "Does CLAIM ask for the lock?", NULL},
     {"lock", call_get_lock, NULL, "Token of the lock that is held, or \"\".", NULL},
     {"leads", call_get_leads, NULL, "Is a flight of this call open?", NULL},

@@ -11,8 +11,8 @@
 #include "py/state.h"
 #include "py/store_key.h"
 
-#define DEAF_CAP (5 * CK_NS_PER_S)       /* where the server lets nobody listen */
-#define BUSY_PAUSE (CK_NS_PER_S / 4)     /* another process refreshes the entry */
+#define DEAF_CAP (5 * CK_NS_PER_S)   /* where the server lets nobody listen */
+#define BUSY_PAUSE (CK_NS_PER_S / 4) /* another process refreshes the entry */
 
 /* ---- what it is asked ---------------------------------------------------------- */
 
@@ -233,7 +233,8 @@ ckpy_call_take_reply(struct ckpy_call *call, PyObject *reply)
     Py_buffer view = {0};
     enum ck_event event = CK_EV_READ_MISS;
     if (!PyTuple_Check(reply) ||
-        !PyArg_ParseTuple(reply, "OLO!;lookup() must return (data, remaining_ms, numbers)",
+        !PyArg_ParseTuple(reply,
+                          "OLO!;lookup() must return (data, remaining_ms, numbers)",
                           &data, &remaining, &PyTuple_Type, &numbers) ||
         (data != Py_None && PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)) {
         if (!PyErr_Occurred())
@@ -288,8 +289,8 @@ ckpy_call_take_claim(struct ckpy_call *call, PyObject *claimed)
     int busy;
     bool deletes = call->action == CK_ACT_DELETE;
     if (!PyTuple_Check(claimed) ||
-        !PyArg_ParseTuple(claimed, "OUpO!O;claim() must return a Claimed", &fence, &lock,
-                          &busy, &PyTuple_Type, &numbers, &head)) {
+        !PyArg_ParseTuple(claimed, "OUpO!O;claim() must return a Claimed", &fence,
+                          &lock, &busy, &PyTuple_Type, &numbers, &head)) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "claim() must return a Claimed");
         take_nonsense(call);
@@ -351,9 +352,9 @@ ckpy_call_take_failure(struct ckpy_call *call, PyObject *failure)
     ckpy_function_report(call->function, "store_failed", failure);
     if (action == CK_ACT_DELETE)
         ckpy_call_keep_invalidation(call);
-    ckpy_call_answer(call, action == CK_ACT_READ    ? CK_EV_READ_FAILED
-                           : action == CK_ACT_WRITE ? CK_EV_WRITE_FAILED
-                           : action != CK_ACT_CLAIM ? CK_EV_DELETE_FAILED
+    ckpy_call_answer(call, action == CK_ACT_READ           ? CK_EV_READ_FAILED
+                           : action == CK_ACT_WRITE        ? CK_EV_WRITE_FAILED
+                           : action != CK_ACT_CLAIM        ? CK_EV_DELETE_FAILED
                            : verdict == CK_VERDICT_FAILURE ? CK_EV_CLAIM_FAILED
                                                            : CK_EV_CLAIM_REFUSED);
 }

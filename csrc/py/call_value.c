@@ -209,7 +209,8 @@ make_payload_wire3(struct ckpy_call *call, int64_t ttl)
 {
     struct ckpy_function *function = call->function;
     int rc = ckpy_call_frame_wire3(call, ttl);
-    if (rc != -1 || function->memory == NULL || !PyErr_ExceptionMatches(PyExc_Exception))
+    if (rc != -1 || function->memory == NULL ||
+        !PyErr_ExceptionMatches(PyExc_Exception))
         return rc;
     PyObject *failure = ckpy_take_exception();
     function->stats.unencodable++;

@@ -84,9 +84,9 @@ load(struct ckpy_call *call, const uint8_t *data, size_t len, Py_ssize_t which,
     if (function->policy.wire3_plain)
         return ckpy_wire3_load(call->state, data, len, SERIALIZER,
                                function->policy.wire3_checked, value);
-    PyObject *found = PyObject_CallMethod(function->plan, "wire3_read", "Oy#n",
-                                          (PyObject *)call, (const char *)data,
-                                          (Py_ssize_t)len, which);
+    PyObject *found =
+        PyObject_CallMethod(function->plan, "wire3_read", "Oy#n", (PyObject *)call,
+                            (const char *)data, (Py_ssize_t)len, which);
     int rc = found == NULL ? -1 : found == Py_None ? 0 : 1;
     if (rc == 1 && (!PyTuple_CheckExact(found) || PyTuple_GET_SIZE(found) != 1)) {
         PyErr_SetString(PyExc_TypeError, "wire3_read() must return a value, or None");
@@ -126,9 +126,9 @@ place_in_time(struct ckpy_call *call, int64_t remaining)
     int64_t ttl = policy->ttl != 0 ? policy->ttl : CK_NEVER, now = ck_clock_now();
     if (remaining < 0)
         remaining = -1;
-    int64_t left = remaining == -1              ? ttl
+    int64_t left = remaining == -1                       ? ttl
                    : remaining < CK_NEVER / CK_NS_PER_MS ? remaining * CK_NS_PER_MS
-                                                : CK_NEVER;
+                                                         : CK_NEVER;
     found->created = ttl != CK_NEVER && left < ttl ? now - (ttl - left) : now;
     found->fresh_until = ck_clock_add(now, left);
     found->usable_until = ck_clock_add(found->fresh_until, policy->error_ttl);

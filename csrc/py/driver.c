@@ -58,8 +58,8 @@ ask_with_request(struct ckpy_call *call, PyObject *transport, double seconds)
 static PyObject *
 evict(struct ckpy_call *call, PyObject *transport, double seconds)
 {
-    PyObject *names = PyObject_CallMethod(call->function->plan, "every_name", "O",
-                                          (PyObject *)call);
+    PyObject *names =
+        PyObject_CallMethod(call->function->plan, "every_name", "O", (PyObject *)call);
     PyObject *reply =
         names == NULL ? NULL
                       : PyObject_CallMethod(transport, "delete", "Od", names, seconds);
@@ -77,8 +77,7 @@ ask_transport(struct ckpy_call *call)
         return NULL;
     switch (call->action) {
     case CK_ACT_READ: return ask_lookup(call, transport, name, seconds);
-    case CK_ACT_EVICT:
-        return evict(call, transport, seconds);
+    case CK_ACT_EVICT: return evict(call, transport, seconds);
     default: return ask_with_request(call, transport, seconds);
     }
 }
@@ -205,9 +204,8 @@ wait_for_leader(struct ckpy_call *call)
     if (event == CK_EV_ABORTED)
         take_pending(call);
     else
-        ckpy_call_answer(call, event == CK_EV_FLIGHT_TIMEOUT && soft
-                                   ? CK_EV_SOFT_TIMEOUT
-                                   : event);
+        ckpy_call_answer(
+            call, event == CK_EV_FLIGHT_TIMEOUT && soft ? CK_EV_SOFT_TIMEOUT : event);
 }
 
 PyObject *

@@ -41,8 +41,8 @@ struct ckpy_flight {
     enum ck_mode mode;    /* its leader's: gives the rank */
     uint8_t outcome;      /* enum ck_outcome; NONE while open */
     uint8_t kind;
-    bool locked;      /* its run holds the lock of a store, or is part of one that does */
-    bool marked;      /* invalidated or superseded: takes no followers */
+    bool locked; /* its run holds the lock of a store, or is part of one that does */
+    bool marked; /* invalidated or superseded: takes no followers */
     bool replaceable; /* a stale value may stand in for the exception */
     bool landed;      /* guarded by mutex: settled, for detached waiters */
     struct ck_mutex mutex;

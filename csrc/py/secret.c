@@ -27,7 +27,8 @@ ckpy_secret_clear(struct ckpy_secret *secret)
     for (size_t i = 0; i < CK_KEYRING_MASTERS; i++)
         ck_key_release(secret->name_keys[i]);
     ck_key_release(secret->value_key);
-    PyObject *owned[] = {(PyObject *)secret->keyring, secret->tenant, secret->tenant_of};
+    PyObject *owned[] = {(PyObject *)secret->keyring, secret->tenant,
+                         secret->tenant_of};
     *secret = (struct ckpy_secret){.names = 1};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         Py_XDECREF(owned[i]);
@@ -41,9 +42,8 @@ ckpy_secret_tenant(const struct ckpy_secret *secret, const uint8_t *key, size_t 
         return PIECE(key + digests, len - digests);
     }
     Py_ssize_t size = 0;
-    const char *text = secret->tenant == NULL
-                           ? ""
-                           : PyUnicode_AsUTF8AndSize(secret->tenant, &size);
+    const char *text =
+        secret->tenant == NULL ? "" : PyUnicode_AsUTF8AndSize(secret->tenant, &size);
     if (text == NULL) { /* was encoded at configuration, so it is there */
         PyErr_Clear();
         return PIECE("", 0);
@@ -59,8 +59,7 @@ ckpy_secret_name(const struct ckpy_secret *secret, PyObject *identity, PyObject 
 {
     uint8_t digests[CK_KEYRING_MASTERS][CK_DIGEST_SIZE];
     Py_ssize_t size = 0;
-    const char *text =
-        tenant == NULL ? "" : PyUnicode_AsUTF8AndSize(tenant, &size);
+    const char *text = tenant == NULL ? "" : PyUnicode_AsUTF8AndSize(tenant, &size);
     if (text == NULL)
         return -1;
     struct ck_piece owner = PIECE(text, (size_t)size);
@@ -150,8 +149,8 @@ ckpy_secret_open_held(const struct ckpy_secret *secret, PyObject *held,
     if (plain == NULL)
         status = CK_ERR_NOMEM;
     else if (secret->value_key != NULL && sealed < CKPY_KEYRING_DETACH)
-        status = ck_aead_open(&secret->value_key->aead, plain, bound.pieces, bound.count,
-                              data + head, sealed);
+        status = ck_aead_open(&secret->value_key->aead, plain, bound.pieces,
+                              bound.count, data + head, sealed);
     else
         status = ckpy_keyring_open(secret->keyring, CK_PURPOSE_ENCRYPTION,
                                    PIECE(data + HELD_HEAD, head - HELD_HEAD), NULL,
@@ -211,9 +210,9 @@ ckpy_secret_open(const struct ckpy_secret *secret, const struct ck_frame *frame,
     uint8_t *plain = ck_buf_reserve(out, frame->payload_len);
     if (plain == NULL)
         return CK_ERR_NOMEM;
-    enum ck_status status = ckpy_keyring_open(
-        secret->keyring, CK_PURPOSE_ENCRYPTION, tenant, frame->fingerprint, plain,
-        &bound, frame->payload, frame->payload_len);
+    enum ck_status status = ckpy_keyring_open(secret->keyring, CK_PURPOSE_ENCRYPTION,
+                                              tenant, frame->fingerprint, plain, &bound,
+                                              frame->payload, frame->payload_len);
     if (status == CK_OK)
         out->len += frame->payload_len - CK_AEAD_OVERHEAD;
     return status;

@@ -86,7 +86,8 @@ ckpy_store_key_make(PyObject *prefix, PyObject *identity, PyObject *key)
 {
     uint8_t digest[CK_DIGEST_SIZE];
     struct ck_piece canonical = {PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key)};
-    ckpy_store_key_digest(digest, NULL, (struct ck_piece){NULL, 0}, identity, canonical);
+    ckpy_store_key_digest(digest, NULL, (struct ck_piece){NULL, 0}, identity,
+                          canonical);
     return ckpy_store_key_of_digest(prefix, digest);
 }
 
@@ -129,9 +130,11 @@ generate_store_key(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 
 static PyMethodDef functions[] = {
     {"canonical", canonical, METH_O,
-     PyDoc_STR("canonical($module, value, /)\n--\n\n"
-               "The canonical bytes of a value; UncacheableArgument when it has none.")},
-    {"generate_store_key", (PyCFunction)(void (*)(void))generate_store_key, METH_FASTCALL,
+     PyDoc_STR(
+         "canonical($module, value, /)\n--\n\n"
+         "The canonical bytes of a value; UncacheableArgument when it has none.")},
+    {"generate_store_key", (PyCFunction)(void (*)(void))generate_store_key,
+     METH_FASTCALL,
      PyDoc_STR("generate_store_key($module, prefix, name, args, kwargs, /)\n--\n\n"
                "The name of an entry in a shared store.")},
     {NULL, NULL, 0, NULL},

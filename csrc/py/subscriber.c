@@ -15,8 +15,8 @@
 
 /* Whom the thread tells. Freed when neither object nor thread is left. */
 struct audience {
-    PyInterpreterState *interpreter;  /* immutable; outlives the thread */
-    struct ck_mutex lock;             /* held for moments; nothing is called under it */
+    PyInterpreterState *interpreter; /* immutable; outlives the thread */
+    struct ck_mutex lock;            /* held for moments; nothing is called under it */
     /* owned; guarded by lock; NULL: nobody */
     PyObject *on_messages, *on_state, *on_answer;
 };
@@ -131,9 +131,9 @@ audience_state(void *context, void *thread, enum ck_subscriber_state state)
 {
     struct audience *audience = context;
     PyEval_RestoreThread(thread);
-    PyObject *function = hold(audience, state == CK_SUBSCRIBER_ANSWERS
-                                            ? &audience->on_answer
-                                            : &audience->on_state);
+    PyObject *function =
+        hold(audience, state == CK_SUBSCRIBER_ANSWERS ? &audience->on_answer
+                                                      : &audience->on_state);
     if (function != NULL) {
         PyObject *number = PyLong_FromLong(state); /* a small one: cannot fail */
         call(function, number);
@@ -530,8 +530,7 @@ subscriber_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     double ping_interval = 5.0, deadline = 1.0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOdd:Subscriber", names,
                                      &settings, &on_messages, &on_state, &on_answer,
-                                     &ping_interval,
-                                     &deadline))
+                                     &ping_interval, &deadline))
         return NULL;
     if (on_messages == NULL || !PyCallable_Check(on_messages) || on_state == NULL ||
         !PyCallable_Check(on_state)) {
