@@ -121,11 +121,16 @@ class Pending:
             self.flag.value = len(self)
 
     def _merge(self) -> None:
-        """Replace the entries of the function that has most of them by the function."""
+        """Replace the entries of the function that has most of them by the function.
+
+        Entries of functions that nothing invalidates as a whole stay, however many.
+        """
         counts: dict[Gone, int] = {}
         for gone, _ in self._entries.values():
             if gone.whole is not None:
                 counts[gone.whole] = counts.get(gone.whole, 0) + 1
+        if not counts:
+            return
         largest = max(counts, key=counts.__getitem__)
         self._versions[largest.name] = largest, self._kept
         self._entries = {

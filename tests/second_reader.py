@@ -94,17 +94,13 @@ def entry_key(
     *,
     master: str | None = None,
     tenant: str = "default",
-    per_call: bool = False,
 ) -> str:
-    """``per_call``: each call has its tenant, whichever that is."""
     identity = canonical((name,))
     readable = name if tenant == "default" else f"@{tenant}:{name}"
-    if master is None and not per_call and tenant != "default":
+    if master is None and tenant != "default":
         identity += b"@" + tenant.encode()
     names = b"" if master is None else derived(master, "names", tenant)
     digest = hashlib.blake2b(digest_size=32, key=names)
-    if per_call:
-        digest.update(_with_length(tenant.encode()))
     digest.update(_with_length(identity))
     digest.update(_with_length(b"".join(map(canonical, arguments))))
     return f"{namespace}:{readable}:{digest.hexdigest()}"

@@ -40,6 +40,8 @@ OTHER_KEYWORDS = {
     "extra",  # of pydantic
 }
 NEEDS_REDIS = "<!-- needs redis -->"
+#: Of a page that tells to make a master key.
+NEEDS_KEY = "export CACHEKIT_MASTER_KEY="
 
 
 def name(page: Path) -> str:
@@ -90,6 +92,8 @@ def run_page(page: Path) -> None:
 @pytest.mark.parametrize("page", [p for p in PAGES if snippets(p)], ids=name)
 def test_snippets_run(page: Path, request: pytest.FixtureRequest) -> None:
     environment = dict(os.environ)
+    if NEEDS_KEY in page.read_text("utf-8"):
+        environment["CACHEKIT_MASTER_KEY"] = "5e" * 32
     if NEEDS_REDIS in page.read_text("utf-8"):
         server: RedisServer = request.getfixturevalue("own_redis")
         environment["CACHEKIT_REDIS_URL"] = server.url

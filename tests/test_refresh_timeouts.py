@@ -121,7 +121,7 @@ def test_it_says_how_long_it_waited(driver: Driver) -> None:
 
 @WHERE
 def test_one_that_does_not_returns(driver: Driver, cache: Cache) -> None:
-    limits = {"hard_timeout": MAX, "soft_timeout": MAX}
+    limits = {"hard_timeout": MAX, "soft_timeout": MAX - 1}
     work = driver.work(cache, ttl=600, serve_stale_on_error=True, **limits)
     assert work(1)["run"] == work(1)["run"] == 1
     work.error = KeyError("x")

@@ -18,6 +18,7 @@ from servers import RedisServer
 from vault import ALIEN, FORMER, KEY, entries, the_entry
 
 from cachekit import Cache, CacheConfig, DecryptionError, Invalidation
+from cachekit.backends import MemoryBackend
 
 #: (current, former ...) by step.
 STEPS = [(FORMER,), (FORMER, KEY), (KEY, FORMER), (KEY,)]
@@ -28,7 +29,7 @@ class Side:
     """One process of the fleet, at a step."""
 
     def __init__(
-        self, driver: Driver, url: str, step: tuple[str, ...], l1: bool, **options: Any
+        self, driver: Driver, url: Any, step: tuple[str, ...], l1: bool, **options: Any
     ) -> None:
         self.driver = driver
         self.cache = driver.cache(
@@ -379,4 +380,43 @@ def test_a_key_of_a_function_has_the_former_keys_of_the_configuration(
     )
     work = driver.work(cache, name="rotated", master_key=KEY)
     warm([work], 1, 1)
+    driver.close()
+
+
+# -- other stores ----------------------------------------------------------------------
+
+
+class Basic:
+    """The least that a backend of the user's own has."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[bytes, int]] = {}
+
+    def read(self, key: str, timeout: float) -> Any:
+        return self.entries.get(key)
+
+    def write(self, key: str, data: bytes, ttl_ms: int, timeout: float) -> None:
+        self.entries[key] = (bytes(data), ttl_ms)
+
+    def delete(self, keys: Any, timeout: float) -> None:
+        for key in keys:
+            self.entries.pop(key, None)
+
+
+@pytest.mark.parametrize("kind", [Basic, MemoryBackend])
+@pytest.mark.parametrize("how", ["invalidate", "put", "refresh"])
+def test_other_backends_know_all_names(kind: Any, how: str) -> None:
+    backend, driver = kind(), Driver()
+    one, two = (
+        Side(driver, backend, step, False) for step in (STEPS[1], STEPS[2])
+    )
+    one.work(1)
+    warm([two.work], 1, 1)
+    two.work.runs = 10
+    if how == "put":
+        two.work.put({"n": 1, "run": 11}, 1)
+    else:
+        getattr(two.work, how)(1)
+        two.work(1)
+    warm([one.work, two.work], 1, 11)
     driver.close()

@@ -151,7 +151,7 @@ def test_names(driver: Driver, master: str | None, tenant: str, per_call: bool) 
     for argument in ARGUMENTS:
         expected = entry_key(
             "test", "price", (argument, 1),
-            master=master, tenant=tenant, per_call=per_call,
+            master=master, tenant=tenant,
         )  # fmt: skip
         assert price.key_for(argument) == expected
 

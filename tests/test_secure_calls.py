@@ -227,6 +227,17 @@ def test_memory_knows_entries_by_keyed_digests(driver: Driver) -> None:
     assert len(keys) == 3
 
 
+@pytest.mark.parametrize("which", [-1, -(10**6), 1, 10**9, (1 << 62) + 1])
+def test_there_are_no_other_names(driver: Driver, which: int) -> None:
+    work = driver.work(driver.cache(None, master_key=KEY))
+    key = work.cached._key(1)
+    assert work.cached._store_key(key, 0)
+    with pytest.raises(ValueError):
+        work.cached._store_key(key, which)
+    with pytest.raises(ValueError):
+        work.cached._store_key(key[:31], 0)
+
+
 def test_tags_are_keyed_in_their_version_keys(
     driver: Driver, redis_server: RedisServer
 ) -> None:

@@ -369,3 +369,27 @@ def test_tasks_of_different_tenants_never_see_each_other(
 
     asyncio.run(main())
     driver.close()
+
+
+@SECRETS
+@TIERS
+def test_a_background_refresh_runs_for_the_tenant_of_the_caller(
+    driver: Driver, redis_server: RedisServer, tier: str, secrets: dict[str, Any]
+) -> None:
+    cache = of_tier(driver, redis_server, tier, **secrets)
+    work = driver.work(cache, tenant=who, ttl=0.03, stale_ttl=60)
+    work.answer = lambda n: [who.get(), work.runs]
+    for tenant in ("a", "b"):
+        who.set(tenant)
+        work(1)
+    driver.rest(0.05)
+    for _ in range(3):
+        for tenant in ("a", "b"):
+            who.set(tenant)
+            assert work(1)[0] == tenant
+        driver.rest(0.04)
+    assert work.runs > 2
+    for tenant in ("a", "b"):
+        who.set(tenant)
+        assert work(1)[0] == tenant
+    who.set("nobody")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from cachekit._errors import CacheKitError, ConfigurationError
 from cachekit._events import encode_event
+from cachekit._secrets import DEFAULT_TENANT
 from cachekit._wire3._dialect import dialect_of
 from cachekit._wire3._entries import Bond, EntryForm, read_entry, write_entry
 from cachekit._wire3._interop import (
@@ -36,10 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-__all__ = ["DEFAULT_TENANT", "Listing", "Wire3Function"]
+__all__ = ["LISTED_SECONDS", "Listing", "Wire3Function"]
 
-#: Whose keys they are where nobody says.
-DEFAULT_TENANT = "default"
 #: Seconds that the set of a function's keys is kept after a write.
 LISTED_SECONDS = 7 * 24 * 3600
 

@@ -115,7 +115,7 @@ def call_names(
     """
     digits = argument_digits(args, kwargs)
     start = f"{function_start(function, namespace)}{digits}:{int(integrity)}"
-    codes = (code, "s") if dialect.codes else ("s", code)
+    codes = ("s",) if code == "s" else (code, "s") if dialect.codes else ("s", code)
     return _names((_cut(start + end) for end in codes), tenant)
 
 
@@ -139,20 +139,19 @@ def custom_names(
     return _names((marked, plain) if dialect.function_id else (plain, marked), tenant)
 
 
+@lru_cache(1024)
 def function_start(function: str, namespace: str | None) -> str:
     """What stands before the digits."""
     space = f"ns:{namespace}:" if namespace else ""
     return f"{space}func:{_clean(function)}:args:".translate(_SPACE)
 
 
-@lru_cache(1024)
 def _clean(function: str) -> str:
     name = re.sub(r"\.+", ".", re.sub(r"[^A-Za-z0-9_.]", "_", function))
     return name[:_MAX_FUNCTION]
 
 
 def _cut(key: str) -> str:
-    key = key.translate(_SPACE)
     if len(key) <= MAX_KEY:
         return key
     return (
@@ -160,6 +159,7 @@ def _cut(key: str) -> str:
     )
 
 
+@lru_cache(1024)
 def tenant_start(tenant: str | None) -> str:
     """What stands before the key of a tenant; None: nothing.
 

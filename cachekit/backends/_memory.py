@@ -148,7 +148,7 @@ class MemoryBackend:
         """The entry, its remaining lifetime in ms, and what the side keys hold."""
         with self._lock:
             data, left = self._get(self._entries, key) or (None, -2)
-            return data, left, tuple(self._any(side) for side in sides)
+            return data, left, tuple(map(self._any, sides))
 
     def claim(self, request: Claim, timeout: float) -> Claimed:
         """Fence, lock and versions, before a function runs."""

@@ -430,7 +430,8 @@ ckpy_function_store_key(struct ckpy_function *self, PyObject *key, Py_ssize_t wh
 {
     if (!self->policy.digests)
         return ckpy_store_key_make(self->prefix, self->identity, key);
-    if (PyBytes_GET_SIZE(key) < (which + 1) * CK_DIGEST_SIZE) {
+    if (which < 0 || which >= self->secret.names ||
+        PyBytes_GET_SIZE(key) < (which + 1) * CK_DIGEST_SIZE) {
         PyErr_SetString(PyExc_ValueError, "not a whole key");
         return NULL;
     }

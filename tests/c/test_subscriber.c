@@ -97,7 +97,8 @@ take(void *context, void *thread, const struct ck_subscriber_message *list,
 static void
 tell(void *context, void *thread, enum ck_subscriber_state state)
 {
-    static const char *const words[] = {"LOST ", "STANDING ", "REFUSED "};
+    /* That it answers is told before most of the others, and is no state. */
+    static const char *const words[] = {"LOST ", "STANDING ", "REFUSED ", ""};
     CHECK(context == thread);
     ck_mutex_lock(&diary.mutex);
     note("%s", words[state]);
