@@ -375,23 +375,23 @@ class Cache(Factory):
         from cachekit._messages import channel_of
         from cachekit._versions import judge_tags, tag_key
 
-        judged, keys = judge_tags(tags), self._tag_keys()
+        judged = judge_tags(tags)
         return [
             (store, channel_of(space), tag_key(space, tag, key=key))
             for space, store in self._spaces_named(namespace)
             if store is None or store.versioned
-            for key in keys
+            for key in self._tag_keys(store)
             for tag in judged
         ]
 
-    def _tag_keys(self) -> list[Keyed | None]:
-        """What the names of tags are made with: under each master key that is in use
-        here or configured, and None where entries are not encrypted."""
+    def _tag_keys(self, store: SharedStore | None) -> list[Keyed | None]:
+        """What the names of tags on ``store`` are made with: under each master key that
+        is in use there or configured, and None where entries are not encrypted."""
         from cachekit._secrets import keyring_of, names_of
 
         with self._lock:
             plans = [function._plan for function in self._functions]
-        rings = {plan.keyring for plan in plans if not plan.by_reference}
+        rings = {plan.keyring for plan in plans if plan.store is store}
         rings.add(keyring_of(self.config))
         return [
             None if ring is None else names_of(ring, which)

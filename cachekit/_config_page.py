@@ -91,7 +91,7 @@ def page() -> str:
     options = "".join(
         _option_row(option)
         for option in OPTIONS
-        if option.built and not option.preset_only
+        if not option.preset_only
     )
     presets = "".join(
         f"| `@cache.{p.name}` | {_cell(p.doc)} |\n" for p in PRESETS.values() if p.name
@@ -101,7 +101,6 @@ def page() -> str:
         for kind, names in (
             ("`CacheConfig`:", [f.name for f in FIELDS if not f.built]),
             ("URLs:", ["redis+cluster://", "redis+sentinel://"]),
-            ("decorator:", [o.name for o in OPTIONS if not o.built]),
         )
         if names
     )

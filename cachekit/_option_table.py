@@ -240,23 +240,6 @@ class BackendChoice(Check):
         return value
 
 
-class Later(Check):
-    """An option that this version knows by name only, and its default."""
-
-    accepted = "left out"
-
-    def __init__(self, takes: str, *defaults: Any) -> None:
-        self.takes = takes
-        self.gives = takes
-        self.defaults = defaults
-
-    def check(self, value: Any) -> Any:
-        for default in self.defaults:
-            if type(value) is type(default) and value == default:
-                return tuple(default) if isinstance(default, list) else default
-        raise NotImplementedError
-
-
 # -- the table ------------------------------------------------------------------------
 
 
@@ -269,7 +252,6 @@ class Option:
     """
 
     __slots__ = (
-        "built",
         "check",
         "default",
         "doc",
@@ -300,7 +282,6 @@ class Option:
         self.follows = follows
         self.local = local
         self.preset_only = preset_only
-        self.built = not isinstance(check, Later)
         self.gives = check.gives
         if doc_default is None:
             if follows is not None:

@@ -25,7 +25,6 @@ from cachekit._checks import (
 )
 from cachekit._errors import (
     ConfigurationError,
-    NotBuiltYet,
     invalid_master_key,
     missing_master_key,
 )
@@ -336,10 +335,6 @@ def _judge(name: str, value: Any) -> Any:
     check = _BY_NAME[name].check
     try:
         return check.check(value)
-    except NotBuiltYet:
-        raise
-    except NotImplementedError:
-        raise NotBuiltYet(name) from None
     except ConfigurationError:
         raise
     except (TypeError, ValueError) as error:

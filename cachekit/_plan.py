@@ -100,7 +100,7 @@ class Plan:
         self.names: Names | None = None  # those that the entries belong to
         self.name = identity.name
         # what the core reads
-        self.identity = identity.data
+        self.identity = self._for_all_tenants = identity.data
         self.prefix = self._plain_prefix = prefix
         self.signature = signature
         self.memory = memory
@@ -210,7 +210,7 @@ class Plan:
         #: For each master key the function's version key, and all names that entries
         #: depend on, those of computed tags aside.
         self.version_keys = [
-            function_key(self._plain_prefix, self.identity, key=key)
+            function_key(self._plain_prefix, self._for_all_tenants, key=key)
             for key in self._name_keys
         ]
         self._names = [self._fixed_names(which) for which in range(self.rings)]

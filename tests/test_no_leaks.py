@@ -116,7 +116,7 @@ def unescaped(line: bytes) -> bytes:
 
 
 def everything(driver: Driver, url: str, seen: Callable[[str], None]) -> list[Any]:
-    """Every operation, of caches with one key and with two; what there was, at its end."""
+    """Every operation, of caches with one key and with two; returns what there was."""
     objects: list[Any] = []
     for step in ((FORMER,), (KEY, FORMER)):
         cache = driver.cache(

@@ -283,11 +283,6 @@ def test_preset_may_supply_what_another_keyword_needs():
 # -- what is known and not built ------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [o.name for o in OPTIONS if not o.built])
-def test_default_of_what_is_not_built_is_accepted(name):
-    assert getattr(of(**{name: BY_NAME[name].default}), name) == BY_NAME[name].default
-
-
 def test_empty_list_of_tags_is_no_tags():
     assert of(tags=[]).tags == ()
 

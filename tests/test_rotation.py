@@ -407,9 +407,7 @@ class Basic:
 @pytest.mark.parametrize("how", ["invalidate", "put", "refresh"])
 def test_other_backends_know_all_names(kind: Any, how: str) -> None:
     backend, driver = kind(), Driver()
-    one, two = (
-        Side(driver, backend, step, False) for step in (STEPS[1], STEPS[2])
-    )
+    one, two = (Side(driver, backend, step, False) for step in (STEPS[1], STEPS[2]))
     one.work(1)
     warm([two.work], 1, 1)
     two.work.runs = 10

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +120,9 @@ def test_early_refresh_versions_and_locks(
 # -- values ----------------------------------------------------------------------------
 
 VALUES = [
-    None, True, 0, -(1 << 80), 1.5, "", "text", "ä" * 3000, b"", b"\0" * 100_000, [], {},
-    {"a": [1, (2, 3), {4}, frozenset([5])]}, {"k" * 100: "v" * 100_000}, list(range(5000)),
+    None, True, 0, -(1 << 80), 1.5, "", "text", "ä" * 3000, b"", b"\0" * 100_000,
+    [], {}, {"a": [1, (2, 3), {4}, frozenset([5])]}, {"k" * 100: "v" * 100_000},
+    list(range(5000)),
 ]  # fmt: skip
 
 
@@ -248,6 +251,35 @@ def test_tags_are_keyed_in_their_version_keys(
     assert redis_server.call("KEYS", "test:tag:*")
 
 
+def test_tags_reach_functions_that_encrypt_and_those_that_do_not(
+    driver: Driver, redis_server: RedisServer
+) -> None:
+    cache = driver.cache(redis_server.url, master_key=KEY)
+    other = driver.work(cache, master_key=FORMER, tags=["patient:ada"])
+    works = [
+        driver.work(cache, tags=["patient:ada"]),
+        driver.work(cache, tags=lambda n: ["patient:ada"]),
+        driver.work(cache, "local", tags=["patient:ada"]),
+        driver.work(cache, backend=None, tags=["patient:ada"]),
+        other,
+    ]
+    with redis_server.client() as ear:
+        ear.call("PSUBSCRIBE", "*")
+        for tags in ((), ("patient:ada",)):
+            if tags:
+                name = "ainvalidate_tags" if driver.is_async else "invalidate_tags"
+                driver.finish(getattr(cache, name)(*tags))
+            for work in works:
+                assert work(1)["run"] == work(1)["run"] == 1 + len(tags)
+        redis_server.call("PUBLISH", "last", "the end")
+        while (message := ear.read())[2] != b"last":
+            assert b"patient" not in message[3]
+    plain = driver.work(cache, encryption=False, tags=["patient:ada"])
+    plain(1)
+    driver.finish(getattr(cache, name)("patient:ada"))
+    assert plain(1)["run"] == 2
+
+
 # -- memory ----------------------------------------------------------------------------
 
 
@@ -281,3 +313,90 @@ def test_memory_holds_ciphertext(redis_server: RedisServer, stored: bool) -> Non
             peer.call("fill")
             found = set(found_in(peer.pid, mark.encode() + rb"-needle-\d{4}"))
             assert least <= len(found) <= most, f"{len(found)} values"
+
+
+# -- odd ways of using it --------------------------------------------------------------
+
+
+class Meddling:
+    """A serializer that uses the function while the function uses it."""
+
+    name = "meddling"
+
+    def __init__(self) -> None:
+        self.meddle: Any = None
+
+    def serialize(self, value: Any) -> bytes:
+        return pickle.dumps(value)
+
+    def deserialize(self, data: Any) -> Any:
+        meddle, self.meddle = self.meddle, None
+        if meddle is not None:
+            meddle()
+        return pickle.loads(data)
+
+
+@PLACES
+def test_a_serializer_that_invalidates_what_it_reads(
+    redis_server: RedisServer, stored: bool, l1: bool
+) -> None:
+    driver, meddling = Driver(), Meddling()
+    cache = made(driver, redis_server, stored, l1, master_key=KEY)
+    work = driver.work(cache, serializer=meddling)
+    work.answer = lambda n: "v" * 300_000  # so that it is decrypted without the GIL
+    for meddle in (
+        lambda: work.invalidate(1),
+        lambda: work.cached.cache_clear(),
+        lambda: work.put("other", 1),
+        lambda: cache.clear(),
+        gc.collect,
+    ):
+        work(1)
+        meddling.meddle = meddle
+        assert work(1) == "v" * 300_000
+        work.invalidate(1)
+    driver.close()
+
+
+def test_functions_that_go_while_they_are_used() -> None:
+    """The last reference of a thread is the call itself; its keys go with it."""
+    cache = Cache(CacheConfig(master_key=os.urandom(32).hex()), backend=None)
+
+    def use() -> None:
+        for n in range(30):
+            function = cache(lambda n: b"x" * 300_000)
+            function(n), function(n)
+            del function
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@PLACES
+def test_big_values_in_many_threads(
+    redis_server: RedisServer, stored: bool, l1: bool
+) -> None:
+    """Encryption of these happens without the GIL."""
+    driver = Driver()
+    cache = made(driver, redis_server, stored, l1, master_key=KEY, compress_min=10**9)
+    work = driver.work(cache, tenant=lambda n: f"t{n % 3}")
+    work.answer = lambda n: bytes((n,)) * 400_000
+
+    def use() -> None:
+        for n in range(24):
+            assert work(n) == bytes((n,)) * 400_000
+            if n % 5 == 0:
+                work.invalidate(n - 1)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert work.info.errors == 0
+    driver.close()

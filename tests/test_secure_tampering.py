@@ -415,3 +415,28 @@ def test_version_keys_that_are_put_back_bring_their_entries_back(
     for name, data in saved.items():
         redis_server.call("SET", name, data, "PX", 60_000)
     assert work(1)["run"] == 1
+
+
+# -- what he can do --------------------------------------------------------------------
+
+
+def test_a_lock_that_is_not_given_back_delays_and_no_more(
+    driver: Driver, cache: Cache, redis_server: RedisServer
+) -> None:
+    work = driver.work(cache, distributed_lock=True, single_flight_timeout=0.2)
+    redis_server.call("SET", "{" + work.key_for(1) + "}:l", "a" * 16)
+    assert work(1)["run"] == 1
+    assert work(1)["run"] <= 2
+
+
+def test_a_header_of_a_later_version_keeps_ours_out_and_no_more(
+    driver: Driver, cache: Cache, redis_server: RedisServer
+) -> None:
+    """Of an entry that stands in the way only the header is looked at."""
+    work = driver.work(cache, version=1)
+    work(1)
+    name, data = the_entry(redis_server)
+    forged = data[:42] + (2).to_bytes(4, "little") + data[46:]
+    for run in (2, 3):
+        replace(redis_server, name, forged)
+        assert work.refresh(1)["run"] == run

@@ -525,7 +525,8 @@ class Adapted(Store):
 def test_a_basic_backend_does_what_it_can(is_async: bool) -> None:
     store = Adapted(Basic(), is_async)
     assert (store.face.fenced, store.face.versioned) == (False, False)
-    assert store.lookup(KEY, SIDES) == (None, -2, ())
+    assert store.lookup(KEY, ()) == (None, -2, ())
+    assert store.lookup(KEY, SIDES) == (None, -2, (None, None))
     claimed = store.claim_it(sides=SIDES, lock_ms=5000, head=True)
     assert claimed == (None, "", False, (), None)
     assert store.fill_it(claimed) is True
@@ -536,6 +537,20 @@ def test_a_basic_backend_does_what_it_can(is_async: bool) -> None:
     assert store.lookup(KEY, ()) == (None, -2, ())
     store.fill_it(claimed)
     store.remove(Removal((KEY,), (), ((CHANNEL, b"m"),)))
+    assert store.backend.entries == {}
+    store.close()
+
+
+@FACES
+def test_a_basic_backend_knows_further_names(is_async: bool) -> None:
+    store = Adapted(Basic(), is_async)
+    claimed = store.claim_it()
+    store.backend.entries["former"] = b"old"
+    assert store.lookup(KEY, ("former",)) == (None, -2, (b"old",))
+    store.fill_it(claimed, others=(("former", b"m"),))
+    assert list(store.backend.entries) == [KEY]
+    store.backend.entries["former"] = b"old"
+    store.claim_it(delete=True, others=(("former", b"m"),))
     assert store.backend.entries == {}
     store.close()
 

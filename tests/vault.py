@@ -1,4 +1,4 @@
-"""Helpers for tests of encryption: keys to encrypt with, and a look at what is stored."""
+"""Helpers for tests of encryption: keys to encrypt with, and a look into the store."""
 
 from __future__ import annotations
 

@@ -239,9 +239,11 @@ static PyMethodDef bound_methods[] = {
      PyDoc_STR("put($self, value, /, *args, **kwargs)\n--\n\n"
                "Store `value` as the result of this call.")},
     {"peek", KEYWORDS(bound_peek),
-     PyDoc_STR("peek($self, /, *args, **kwargs)\n--\n\nThe cached value, or CacheMiss.")},
+     PyDoc_STR(
+         "peek($self, /, *args, **kwargs)\n--\n\nThe cached value, or CacheMiss.")},
     {"key_for", KEYWORDS(bound_key_for),
-     PyDoc_STR("key_for($self, /, *args, **kwargs)\n--\n\nThe name in a shared store.")},
+     PyDoc_STR(
+         "key_for($self, /, *args, **kwargs)\n--\n\nThe name in a shared store.")},
     {"entry", KEYWORDS(bound_entry),
      PyDoc_STR("entry($self, /, *args, **kwargs)\n--\n\nThe entry, or None.")},
     {"using", bound_using, METH_O,
@@ -253,7 +255,8 @@ static PyMethodDef bound_methods[] = {
 static PyMemberDef bound_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct bound, vectorcall), READONLY,
      NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct bound, weakrefs), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct bound, weakrefs), READONLY,
+     NULL},
     {"__self__", T_OBJECT_EX, offsetof(struct bound, object), READONLY,
      "The object that calls are bound to."},
     {"__func__", T_OBJECT_EX, offsetof(struct bound, function), READONLY,

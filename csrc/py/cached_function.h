@@ -48,14 +48,14 @@ struct ckpy_policy {
     uint8_t serializer_id;    /* enum ck_frame_serializer */
     uint32_t serializer_name; /* with CK_FRAME_OTHER */
     bool single_flight;
-    bool claims;       /* the store is told before a run: fences, locks, versions */
-    bool locks;        /* one run across processes */
-    bool early;        /* refreshed before its end */
-    bool own_versions; /* entries carry the function's version number, not only the
+    bool claims;        /* the store is told before a run: fences, locks, versions */
+    bool locks;         /* one run across processes */
+    bool early;         /* refreshed before its end */
+    bool own_versions;  /* entries carry the function's version number, not only the
                           namespace's */
-    bool digests;      /* the key in memory is the digest that names the entry */
-    bool wire3;        /* in the store: names and entries of version 3 */
-    bool wire3_plain;  /* those are of the default serializer and not encrypted */
+    bool digests;       /* the key in memory is the digest that names the entry */
+    bool wire3;         /* in the store: names and entries of version 3 */
+    bool wire3_plain;   /* those are of the default serializer and not encrypted */
     bool wire3_checked; /* and have a check */
     bool fallback;
     bool serve_stale_on_error;
@@ -83,7 +83,7 @@ struct ckpy_function {
     struct ck_owner *owner;     /* `own`, or that of names_of */
     struct ckpy_signature signature;
     struct ckpy_state *state; /* borrowed: kept alive by our type */
-    int64_t early_window; /* ns before its end in which an entry may be refreshed */
+    int64_t early_window;     /* ns before its end in which an entry may be refreshed */
     struct ck_stats stats;
     bool is_async;
     bool reads_memory; /* the default strategy looks there */
@@ -139,6 +139,13 @@ struct ckpy_lookup {
 enum ckpy_bound
 ckpy_function_key(struct ckpy_function *self, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames, struct ckpy_lookup *lookup);
+
+/* function_plan.c: read the plan; give back what was read. 0, or -1 with an exception:
+ * what had been read is to be given back. */
+int
+ckpy_function_configure(struct ckpy_function *self, PyObject *plan);
+void
+ckpy_function_unconfigure(struct ckpy_function *self);
 
 /* Make sure that the function is configured. 0, or -1 with an exception. */
 int

@@ -411,7 +411,8 @@ PyMethodDef ckpy_function_methods[] = {
     {"check_health", KEYWORDS(function_check_health),
      PyDoc_STR("check_health($self, /)\n--\n\nDoes the store of the function answer?")},
     {"cache_info", KEYWORDS(function_cache_info),
-     PyDoc_STR("cache_info($self, /)\n--\n\nThe counters, as functools has them and more.")},
+     PyDoc_STR(
+         "cache_info($self, /)\n--\n\nThe counters, as functools has them and more.")},
     {"cache_clear", KEYWORDS(function_cache_clear),
      PyDoc_STR("cache_clear($self, /)\n--\n\n"
                "Forget the function's entries in this process, and its counters.")},
@@ -437,10 +438,12 @@ PyMethodDef ckpy_function_methods[] = {
      PyDoc_STR("_expire($self, /)\n--\n\nForget all entries in memory, in constant\n"
                "time; open calls fill nothing.")},
     {"_distrust", function_distrust, METH_NOARGS,
-     PyDoc_STR("_distrust($self, /)\n--\n\nForget all entries in memory, which may have\n"
-               "missed an invalidation; open calls keep nothing there.")},
+     PyDoc_STR(
+         "_distrust($self, /)\n--\n\nForget all entries in memory, which may have\n"
+         "missed an invalidation; open calls keep nothing there.")},
     {"_expire_tag", function_expire_tag, METH_VARARGS,
-     PyDoc_STR("_expire_tag($self, slot, name, /)\n--\n\nThe same for a computed tag.")},
+     PyDoc_STR(
+         "_expire_tag($self, slot, name, /)\n--\n\nThe same for a computed tag.")},
     {"_info", function_info, METH_NOARGS,
      PyDoc_STR("_info($self, /)\n--\n\nThe counters as a dict.")},
     {"_reset", function_reset, METH_NOARGS,
