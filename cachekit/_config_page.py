@@ -89,9 +89,7 @@ def page() -> str:
     """The text of ``docs/configuration.md``."""
     fields = "".join(_field_row(field) for field in FIELDS if field.built)
     options = "".join(
-        _option_row(option)
-        for option in OPTIONS
-        if not option.preset_only
+        _option_row(option) for option in OPTIONS if not option.preset_only
     )
     presets = "".join(
         f"| `@cache.{p.name}` | {_cell(p.doc)} |\n" for p in PRESETS.values() if p.name
