@@ -307,7 +307,7 @@ static PyMethodDef call_methods[] = {
     {"invoke", call_invoke, METH_NOARGS,
      PyDoc_STR("invoke($self, /)\n--\n\nCall the user's function.")},
     {"take_reply", call_take_reply, METH_O,
-     PyDoc_STR("take_reply($self, reply, /)\n--\n\nREAD gave this.")},
+     PyDoc_STR("take_reply($self, found, /)\n--\n\nREAD gave this.")},
     {"take_claim", call_take_claim, METH_O,
      PyDoc_STR("take_claim($self, claimed, /)\n--\n\nCLAIM or DELETE gave this.")},
     {"take_filled", call_take_filled, METH_O,
