@@ -93,7 +93,7 @@ FAULTS = (
     ),
     Fault(
         "a corrupt entry is left in the store",
-        "return m->follows ? work(m) : ask(m, CK_ACT_EVICT);",
+        "return m->follows && !m->options.fail_closed ? work(m) : ask(m, CK_ACT_EVICT);",
         "return work(m);",
     ),
     Fault(
