@@ -93,8 +93,8 @@ FAULTS = (
     ),
     Fault(
         "a corrupt entry is left in the store",
-        "return m->follows && !m->options.fail_closed ? work(m) : ask(m, CK_ACT_EVICT);",
-        "return work(m);",
+        "m->follows && !m->options.fail_closed ? work(m) : ask(m, CK_ACT_EVICT);",
+        "work(m);",
     ),
     Fault(
         "a stale value is served without a refresh",
