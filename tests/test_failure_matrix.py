@@ -29,17 +29,16 @@ from matrix.states import (
     INVISIBLE,
     LOST,
     RAISES,
+    STATES,
     WELL,
     WRITES,
     State,
-    states,
 )
 from matrix.world import World
 from proxy import Proxy
 
 driver = each_driver
 
-STATES = states()
 OUTAGES = [state for state in STATES if state.is_outage]
 _rows: dict[tuple[str, str, str], Row | Exception] = {}
 

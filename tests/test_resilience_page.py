@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
-from matrix.states import states
+from matrix.states import STATES
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "resilience.md"
@@ -55,14 +55,14 @@ def test_each_sentence_ends_with_its_test(item: str) -> None:
 
 
 def test_each_test_that_is_named_is_there() -> None:
-    rows = {f"row: {state.title}" for state in states()}
+    rows = {f"row: {state.title}" for state in STATES}
     assert set(named()) - written() - rows == set()
 
 
 def test_each_row_of_a_failure_is_told_of() -> None:
     """The matrix has no failure that the page is silent about."""
     told = {mark.removeprefix("row: ") for mark in named()}
-    rows = {state.title for state in states() if state.harm is not None}
+    rows = {state.title for state in STATES if state.harm is not None}
     assert rows - told == set()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matrix.runs import Row
 from matrix.scene import STRATEGIES
-from matrix.states import OUTAGE, WRITES, State, states
+from matrix.states import OUTAGE, STATES, WRITES, State
 
 PAGE = Path(__file__).parents[2] / "docs" / "failure-matrix.md"
 
@@ -147,6 +147,6 @@ def lower(title: str) -> str:
 def text(observe: Callable[[State], Row]) -> str:
     """The page, with the row of each state from `observe`."""
     parts = [PREAMBLE]
-    for title, group in groupby(states(), key=lambda state: state.part):
+    for title, group in groupby(STATES, key=lambda state: state.part):
         parts.append(part(title, [(state, observe(state)) for state in group]))
     return "".join(parts)

@@ -55,7 +55,6 @@ class State:
     said           the event that is logged, where something is
     crowd          how many calls for other entries follow
     unheard        whether the server may do what it is told without being heard
-    needs          an option without which the row makes no sense yet
     """
 
     part: str
@@ -77,7 +76,6 @@ class State:
     said: str = "store_failed"
     crowd: int = 30
     unheard: bool = False
-    needs: str = ""
 
     @property
     def is_outage(self) -> bool:
@@ -190,7 +188,6 @@ STATES = [
         "frozen, with `distributed_lock=True`",
         Scene.freeze,
         options={"distributed_lock": True},
-        needs="distributed_lock",
     ),
     # -- it refuses
     outage(
@@ -318,7 +315,6 @@ STATES = [
         entry=False,
         entry_is=lambda scene, key: scene.put_list(f"{{{key}}}:f"),
         said="foreign_key",
-        needs="fence_ttl",
     ),
     State(
         WRITES,
@@ -326,7 +322,6 @@ STATES = [
         UP_ABSENT,
         Scene.spoil_versions,
         said="foreign_key",
-        needs="tags",
     ),
     State(
         WRITES,
@@ -335,7 +330,6 @@ STATES = [
         lambda scene: scene.config("maxmemory", 1),
         entry=False,
         options={"distributed_lock": True},
-        needs="distributed_lock",
     ),
     # -- both
     State(
@@ -381,7 +375,6 @@ STATES = [
         "its version number was evicted",
         UP_ABSENT,
         entry_is=lambda scene, key: scene.lose_versions(),
-        needs="tags",
     ),
     State(
         ENTRY,
@@ -389,7 +382,6 @@ STATES = [
         UP_ABSENT,
         options={"version": 2},
         entry_options={"version": 1},
-        needs="version",
     ),
     State(
         ENTRY,
@@ -397,7 +389,6 @@ STATES = [
         UP_ABSENT,
         options={"version": 1},
         entry_options={"version": 2},
-        needs="version",
     ),
     State(
         ENTRY,
@@ -405,14 +396,5 @@ STATES = [
         UP_ABSENT,
         options={"schema": int},
         entry_options={"schema": str},
-        needs="schema",
     ),
 ]
-
-
-def states() -> list[State]:
-    """The rows that this version can run."""
-    from cachekit._option_table import OPTIONS
-
-    built = {option.name for option in OPTIONS if option.built}
-    return [state for state in STATES if not state.needs or state.needs in built]
