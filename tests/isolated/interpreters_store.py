@@ -55,7 +55,9 @@ def rows(number: int) -> list[object]:
 
 rows(1), rows(2)
 for own in (11, 12, 13, 14):
-    run_in_another(own, close=own % 2 == 0)
+    # Before 3.12 this module looks for threads before the interpreter's own end, which
+    # stops the one that listens.
+    run_in_another(own, close=own % 2 == 0 or sys.version_info < (3, 12))
     assert rows(own) == [own, f"further {own}"]
     assert cache.get(f"further {own}") == own
 assert rows(1) == [1, "main"]
