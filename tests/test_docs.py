@@ -245,7 +245,6 @@ def test_options_and_variables_exist(page: Path) -> None:
 )
 def test_nothing_that_is_not_built_is_offered(page: Path) -> None:
     from cachekit._fields import FIELDS
-    from cachekit._option_table import OPTIONS
 
     later = {field.name for field in FIELDS if not field.built}
     words = set(re.findall(r"`([a-z_]+)=?`", prose(page)))
