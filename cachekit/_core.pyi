@@ -127,6 +127,7 @@ class Flight:
 
 @final
 class Call:
+    token: str | None
     ttl: int
     silent: bool
     @property

@@ -8,6 +8,7 @@ to people comes back through ``report``.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cachekit import _core
@@ -396,6 +397,10 @@ class Plan:
         from cachekit.backends._protocol import Claim
 
         deletes = call.action == _core.DELETE
+        if call.wants_lock:
+            # Known to the call before the store is asked: if nobody comes for the
+            # answer, the lock is given back all the same.
+            call.token = os.urandom(8).hex()
         replaces = call.mode in _NEWER
         return Claim(
             key=call.store_key,
@@ -404,6 +409,7 @@ class Plan:
             fence_ttl_ms=self._fence_ttl_ms,
             replace=replaces,
             lock_ms=LOCK_MS if call.wants_lock else 0,
+            lock=call.token or "",
             unseen=call.absent,
             head=replaces and not deletes and (self.version >= 0 or self.schema >= 0),
             delete=deletes,

@@ -14,6 +14,7 @@ from servers import RedisServer
 from together import background, in_threads
 
 from cachekit import Cache, CacheConfig
+from cachekit.backends import MemoryBackend
 from cachekit.backends._protocol import lock_key
 
 PROCESSES, CALLERS = 8, 25
@@ -462,3 +463,41 @@ def test_followers_within_a_process_wait_for_their_leader(
         redis_server.call("DEL", lock)
         results = calls.result()
     assert results == [{"n": 1, "run": 1}] * CALLERS
+
+
+class LateAnswers(MemoryBackend):
+    """Takes the lock, and says so when nobody listens any more."""
+
+    def asyncio(self) -> Any:
+        face = super().asyncio()
+        claim = face.claim
+
+        async def late(request: Any, timeout: float) -> Any:
+            claimed = await claim(request, timeout)
+            await asyncio.sleep(5)
+            return claimed
+
+        face.claim = late  # type: ignore[method-assign]
+        return face
+
+
+def test_a_lock_that_nobody_hears_of_is_given_back() -> None:
+    backend = LateAnswers()
+    cache = Cache(CacheConfig(namespace="late"), backend=backend)
+
+    @cache(distributed_lock=True)
+    async def work(number: int) -> int:
+        return number
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(work(1), 0.05)
+        name = lock_key(work.key_for(1))
+        for _ in range(400):
+            if backend.lookup(name, (name,), 1.0)[2] == (None,):
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("the lock is still there")
+
+    asyncio.run(main())
+    cache.close()

@@ -162,7 +162,7 @@ class MemoryBackend:
             if fence is None or request.replace:
                 fence = _token()
                 self._put(fence_key(key), fence, request.fence_ttl_ms)
-            lock, busy = self._take_lock(key, request.lock_ms, request.unseen)
+            lock, busy = self._take_lock(key, request)
             numbers = tuple(self._version(side, life) for side in request.sides)
             head = self._get(self._entries, key) if request.head else None
             for other, _ in request.others:
@@ -311,18 +311,19 @@ class MemoryBackend:
         if number is not None and left >= 0 and (life == 0 or left < life):
             self._put(side, number, life)
 
-    def _take_lock(self, key: str, lock_ms: int, unseen: bool) -> tuple[bytes, bool]:
+    def _take_lock(self, key: str, request: Claim) -> tuple[bytes, bool]:
         """The token where it is ours now, and whether somebody else has it, or has just
         had it."""
-        if not lock_ms:
+        if not request.lock_ms:
             return b"", False
         name = lock_key(key)
         held = self._side(name)
-        if held is None and unseen and self._get(self._entries, key) is not None:
+        there = self._get(self._entries, key) is not None
+        if held is None and request.unseen and there:
             return b"", True
         if held is None:
-            token = _token()
-            self._put(name, token, lock_ms)
+            token = request.lock.encode() or _token()
+            self._put(name, token, request.lock_ms)
             return token, False
         if len(held) == 16:
             self._sides[name] = (held + b"w", self._sides[name][1])

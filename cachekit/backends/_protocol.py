@@ -112,6 +112,9 @@ class Claim(NamedTuple):
     replace: bool = False
     #: The lifetime of the lock that is wanted; 0: none is.
     lock_ms: int = 0
+    #: The token to take it with, 16 hexadecimal digits that nobody else has: who never
+    #: sees the answer can give it back. "": the store makes one.
+    lock: str = ""
     #: The entry was not there when it was looked for. Where it is there now, its maker
     #: has stored it and given the lock back in between: that counts as ``busy``, and
     #: nothing is taken.

@@ -394,7 +394,7 @@ class Talks:
         key, lock_ms, message = request.key, request.lock_ms, request.message
         life = request.life_ms and request.life_ms + request.fence_ttl_ms
         if self._may_script():
-            lock = _token() if lock_ms else ""
+            lock = (request.lock or _token()) if lock_ms else ""
             commands: list[Command] = [
                 CLAIM.on(fence_key(key), lock_key(key), key)(
                     _token(),

@@ -79,9 +79,10 @@ struct ckpy_call {
     PyObject *numbers;     /* owned tuple: what they hold (bytes or None), or NULL */
     Py_ssize_t numbers_at; /* the first of them that counts */
     PyObject *fence;       /* owned: what the claim gave, or NULL */
-    PyObject *lock;        /* owned: renewed and released by its methods, or NULL */
-    PyObject *args;        /* owned tuple, or NULL: then argv */
-    PyObject *kwargs;      /* owned dict, or NULL */
+    PyObject *token;  /* owned str: of a lock that a claim asks for, until answered */
+    PyObject *lock;   /* owned: renewed and released by its methods, or NULL */
+    PyObject *args;   /* owned tuple, or NULL: then argv */
+    PyObject *kwargs; /* owned dict, or NULL */
     PyObject *const *argv; /* borrowed from the vectorcall that is under way */
     size_t nargsf;
     PyObject *kwnames;

@@ -49,6 +49,7 @@ call_tp_clear(PyObject *op)
     Py_CLEAR(self->sides);
     Py_CLEAR(self->numbers);
     Py_CLEAR(self->fence);
+    Py_CLEAR(self->token);
     Py_CLEAR(self->exception);
     Py_CLEAR(self->failure);
     PyObject *function = (PyObject *)self->function;
@@ -360,6 +361,8 @@ static PyMemberDef call_members[] = {
      "Its lifetime in milliseconds; 0: no expiry."},
     {"ttl", T_LONGLONG, offsetof(struct ckpy_call, ttl), 0,
      "Lifetime in nanoseconds in place of the function's; -1: the function's."},
+    {"token", T_OBJECT, offsetof(struct ckpy_call, token), 0,
+     "The token that a claim asks for the lock with, until it is answered."},
     {"absent", T_BOOL, offsetof(struct ckpy_call, absent), READONLY,
      "Nothing was in the store when it was read last."},
     {"silent", T_BOOL, offsetof(struct ckpy_call, silent), 0, "Count nothing."},

@@ -181,9 +181,17 @@ ckpy_call_keep_invalidation(struct ckpy_call *call)
     Py_XDECREF(done);
 }
 
+static int
+hold_lock(struct ckpy_call *call, PyObject *token);
+
 void
 ckpy_call_unlock(struct ckpy_call *call)
 {
+    PyObject *token = call->token;
+    call->token = NULL;
+    if (token != NULL && hold_lock(call, token) < 0) /* nobody came for the answer */
+        PyErr_WriteUnraisable((PyObject *)call->function);
+    Py_XDECREF(token);
     PyObject *lock = call->lock;
     if (lock == NULL)
         return;
@@ -299,6 +307,7 @@ ckpy_call_take_claim(struct ckpy_call *call, PyObject *claimed)
     ckpy_call_leave_store(call, CK_VERDICT_SUCCESS);
     Py_XSETREF(call->fence, Py_NewRef(fence));
     Py_XSETREF(call->numbers, Py_NewRef(numbers));
+    Py_CLEAR(call->token);
     call->numbers_at = 0;
     if (PyBytes_CheckExact(head))
         ckpy_call_look_at(call, (const uint8_t *)PyBytes_AS_STRING(head),
