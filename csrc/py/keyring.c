@@ -53,16 +53,6 @@ raise_status(struct ckpy_keyring *self, enum ck_status status)
 
 /* --- for the binding --- */
 
-struct ckpy_keyring *
-ckpy_keyring_of(struct ckpy_state *state, PyObject *object)
-{
-    if (Py_IS_TYPE(object, state->keyring_type))
-        return (struct ckpy_keyring *)object;
-    PyErr_Format(PyExc_TypeError, "a Keyring is needed, not %.100s",
-                 Py_TYPE(object)->tp_name);
-    return NULL;
-}
-
 int
 ckpy_keyring_key(struct ckpy_keyring *self, unsigned master, enum ck_purpose purpose,
                  struct ck_piece tenant, struct ck_key **out)

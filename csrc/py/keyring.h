@@ -33,10 +33,6 @@ struct ckpy_keyring {
 int
 ckpy_keyring_exec(PyObject *module, struct ckpy_state *state);
 
-/* The object as what it is, or NULL with TypeError. Borrowed. */
-struct ckpy_keyring *
-ckpy_keyring_of(struct ckpy_state *state, PyObject *object);
-
 /* A key of `tenant` into `*out` [out-own: ck_key_release]. 0, or -1 with an exception. */
 int
 ckpy_keyring_key(struct ckpy_keyring *self, unsigned master, enum ck_purpose purpose,
